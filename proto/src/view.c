@@ -25,7 +25,8 @@
 /* Failed tries between two sched_yield(): a writer that was preempted needs the CPU to go on. */
 #define TRIES_PER_YIELD 32
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the file is written as it lies in memory");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+               "the file is written as it lies in memory");
 
 struct head {
     uint64_t magic;
@@ -60,7 +61,8 @@ struct body {
     struct block blocks[VDC_VIEW_BLOCKS_MAX];
 };
 
-_Static_assert(offsetof(struct head, seqlock) == 16 && offsetof(struct head, lease) == 24, "layout");
+_Static_assert(offsetof(struct head, seqlock) == 16 && offsetof(struct head, lease) == 24,
+               "layout");
 _Static_assert(sizeof(struct head) <= BODY_AT, "layout");
 _Static_assert(offsetof(struct body, sequence) == 144 && offsetof(struct body, kind) == 168,
                "layout");
@@ -222,8 +224,8 @@ static void content_from_body(struct vdc_view_content *out, const struct body *b
     memcpy(out->cpus, body->cpus, sizeof(out->cpus));
     for (uint32_t i = 0; i < body->blocks_len; i++) {
         const struct block *from = &body->blocks[i];
-        out->blocks[i] = (struct vdc_memory_block){
-            .addr = from->addr, .bytes = from->bytes, .numa = from->numa};
+        out->blocks[i] =
+            (struct vdc_memory_block){.addr = from->addr, .bytes = from->bytes, .numa = from->numa};
     }
 }
 

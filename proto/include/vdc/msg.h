@@ -65,18 +65,18 @@ enum vdc_msg_kind {
 };
 
 /* What a guest does, as its monitor sees it. The database's run state is what it *should* do. */
-#define VDC_GUEST_STATES(X)                                                                        \
-    X(STARTING, "starting")     /* the monitor or QEMU is being started */                         \
-    X(INCOMING, "incoming")     /* waits for a migration stream; `port` was given by MIGRATE_IN */ \
-    X(LOADED, "loaded")         /* the stream is complete, paused until it is activated */         \
-    X(RUNNING, "running")                                                                          \
-    X(PAUSED, "paused")         /* by command, or by a lease that ran out (reason) */              \
-    X(MIGRATING, "migrating")   /* pre-copy under way, the guest runs */                           \
-    X(SWITCHOVER, "switchover") /* stopped at the switch-over point, waits for CONTINUE/CANCEL */  \
-    X(MIGRATED, "migrated")     /* stream sent completely, stopped; resumes only by CANCEL */      \
-    X(STOPPING, "stopping")                                                                        \
-    X(STOPPED, "stopped")       /* ended in order: the guest shut down or was asked to */          \
-    X(FAILED, "failed")         /* ended otherwise (reason) */
+#define VDC_GUEST_STATES(X)                                                                       \
+    X(STARTING, "starting") /* the monitor or QEMU is being started */                            \
+    X(INCOMING, "incoming") /* waits for a migration stream; `port` was given by MIGRATE_IN */    \
+    X(LOADED, "loaded")     /* the stream is complete, paused until it is activated */            \
+    X(RUNNING, "running")                                                                         \
+    X(PAUSED, "paused")         /* by command, or by a lease that ran out (reason) */             \
+    X(MIGRATING, "migrating")   /* pre-copy under way, the guest runs */                          \
+    X(SWITCHOVER, "switchover") /* stopped at the switch-over point, waits for CONTINUE/CANCEL */ \
+    X(MIGRATED, "migrated")     /* stream sent completely, stopped; resumes only by CANCEL */     \
+    X(STOPPING, "stopping")                                                                       \
+    X(STOPPED, "stopped") /* ended in order: the guest shut down or was asked to */               \
+    X(FAILED, "failed")   /* ended otherwise (reason) */
 
 enum vdc_guest_state {
 #define X(name, text) VDC_GUEST_##name,
@@ -89,13 +89,13 @@ int vdc_guest_state_find(const char *name);
 
 /* Commands concern the data plane of a migration and reading; everything that changes who may hold
  * or run what is a transaction. */
-#define VDC_COMMAND_KINDS(X)                                                                       \
-    X(MIGRATE_IN, "migrate_in")   /* target: open a relay for peer_node; answers its port */       \
-    X(MIGRATE_OUT, "migrate_out") /* source: stream to peer_address:peer_port */                   \
-    X(MIGRATE_CONTINUE, "migrate_continue") /* source at SWITCHOVER: send the rest */              \
-    X(MIGRATE_CANCEL, "migrate_cancel")     /* source: give up, run on (from MIGRATING, SWITCHOVER \
+#define VDC_COMMAND_KINDS(X)                                                                     \
+    X(MIGRATE_IN, "migrate_in")   /* target: open a relay for peer_node; answers its port */     \
+    X(MIGRATE_OUT, "migrate_out") /* source: stream to peer_address:peer_port */                 \
+    X(MIGRATE_CONTINUE, "migrate_continue") /* source at SWITCHOVER: send the rest */            \
+    X(MIGRATE_CANCEL, "migrate_cancel") /* source: give up, run on (from MIGRATING, SWITCHOVER \
                                                or MIGRATED); target: nothing to do, it is destroyed */ \
-    X(CONSOLE_READ, "console_read")         /* offset, max -> data, end (bytes so far) */
+    X(CONSOLE_READ, "console_read")     /* offset, max -> data, end (bytes so far) */
 
 enum vdc_command_kind {
 #define X(name, text) VDC_COMMAND_##name,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What stands in etcd, as plain structs, and its JSON form. One key per record under /vdc/v1/:
+ * What stands in etcd, as plain structs, and its JSON form. One key per record under /vdc/v1/ :
  *
  *   zones/ZONE                  zone: which policy version is in force       (watched by all managers)
  *   leaders/ZONE                leader: who leads; its create_revision is the zone's epoch (watched)
@@ -9,7 +9,7 @@
  *   partitions/ZONE/ID          partition: spec, desired state, ownership
  *   operations/ZONE/ID          operation
  *
- * Only the zone's leader writes below */ZONE/, and every write is guarded by the create_revision of
+ * Only the zone's leader writes records of its zone, and every write is guarded by the create_revision of
  * leaders/ZONE: so its memory is the truth while it leads, and a retried write is harmless. The one
  * exception is the first policy of a new zone, created if absent by any manager.
  *
@@ -49,10 +49,10 @@ struct vdc_policy_record {
     char *text; /* owned */
 };
 
-#define VDC_NODE_STATES(X)                                                                         \
-    X(JOINING, "joining") /* named an incarnation, not yet begun by the node */                    \
-    X(READY, "ready")                                                                              \
-    X(SILENT, "silent") /* no lease ask in time; its lease may still run (not stored: seen) */      \
+#define VDC_NODE_STATES(X)                                                                     \
+    X(JOINING, "joining") /* named an incarnation, not yet begun by the node */                \
+    X(READY, "ready")                                                                          \
+    X(SILENT, "silent") /* no lease ask in time; its lease may still run (not stored: seen) */ \
     X(FENCED, "fenced") /* its lease of `incarnation` has ended and is never renewed */
 
 enum vdc_node_state {
@@ -99,24 +99,25 @@ struct vdc_partition_record {
     struct vdc_id id;
     struct vdc_partition_spec spec;
     enum vdc_desired desired;
-    char owner[VDC_NAME_CAP];     /* node that may run it; "" = none placed */
-    uint64_t generation;          /* of the ownership; every move adds at least one; >= 1 once placed */
-    uint64_t generation_last;     /* highest ever given out (a migration's target has one before it owns) */
-    struct vdc_id operation;      /* the operation under way, or none */
-    uint64_t policy_version;      /* that placed it */
-    bool restartable;             /* class says failover: restart: it needs a lease */
-    char *verdict;                /* owned; the last placement's explanation, may be NULL */
+    char owner[VDC_NAME_CAP]; /* node that may run it; "" = none placed */
+    uint64_t generation;      /* of the ownership; every move adds at least one; >= 1 once placed */
+    uint64_t
+        generation_last; /* highest ever given out (a migration's target has one before it owns) */
+    struct vdc_id operation; /* the operation under way, or none */
+    uint64_t policy_version; /* that placed it */
+    bool restartable;        /* class says failover: restart: it needs a lease */
+    char *verdict;           /* owned; the last placement's explanation, may be NULL */
     vdc_wall created_at;
     vdc_wall changed_at;
 };
 
-#define VDC_OPERATION_KINDS(X)                                                                     \
-    X(CREATE, "create")                                                                            \
-    X(START, "start")                                                                              \
-    X(STOP, "stop")                                                                                \
-    X(DESTROY, "destroy")                                                                          \
-    X(MIGRATE, "migrate")                                                                          \
-    X(FAILOVER, "failover")                                                                        \
+#define VDC_OPERATION_KINDS(X) \
+    X(CREATE, "create")        \
+    X(START, "start")          \
+    X(STOP, "stop")            \
+    X(DESTROY, "destroy")      \
+    X(MIGRATE, "migrate")      \
+    X(FAILOVER, "failover")    \
     X(APPLY_POLICY, "apply_policy")
 
 enum vdc_operation_kind {
@@ -126,11 +127,11 @@ enum vdc_operation_kind {
 };
 const char *vdc_operation_kind_name(enum vdc_operation_kind kind);
 
-#define VDC_OPERATION_STATES(X)                                                                    \
-    X(QUEUED, "queued")                                                                            \
-    X(RUNNING, "running")                                                                          \
-    X(DONE, "done")                                                                                \
-    X(FAILED, "failed")                                                                            \
+#define VDC_OPERATION_STATES(X) \
+    X(QUEUED, "queued")         \
+    X(RUNNING, "running")       \
+    X(DONE, "done")             \
+    X(FAILED, "failed")         \
     X(CANCELLED, "cancelled")
 
 enum vdc_operation_state {
@@ -152,19 +153,20 @@ struct vdc_operation_record {
     struct vdc_id partition; /* none for APPLY_POLICY */
     char partition_name[VDC_NAME_CAP];
     char request_key[VDC_REQUEST_KEY_CAP]; /* Idempotency-Key; "" for the leader's own operations */
-    uint8_t body_digest[32];               /* SHA-256 of method, path and body: same key, other body -> 409 */
+    uint8_t body_digest[32]; /* SHA-256 of method, path and body: same key, other body -> 409 */
     char user[VDC_NAME_CAP];
     char source[VDC_NAME_CAP]; /* node the partition leaves, "" = none */
     char target[VDC_NAME_CAP]; /* node it goes to, "" = none */
     uint64_t generation_from;
     uint64_t generation_to;
-    enum vdc_rc rc;  /* of the finished operation */
-    char *error;     /* owned; sentence, NULL if none */
-    char *verdict;   /* owned; explanation (text) of the placement or refusal, NULL if none */
+    enum vdc_rc rc; /* of the finished operation */
+    char *error;    /* owned; sentence, NULL if none */
+    char *verdict;  /* owned; explanation (text) of the placement or refusal, NULL if none */
     vdc_wall created_at;
     vdc_wall finished_at; /* 0: not yet */
     int64_t placement_ns; /* time the decision took, CPU; 0: none */
-    int64_t downtime_ns;  /* migrations: vCPUs stopped at the source to vCPUs running at the target, where both
+    int64_t
+        downtime_ns; /* migrations: vCPUs stopped at the source to vCPUs running at the target, where both
                              clocks are one machine's; else QEMU's own figure */
     int64_t duration_ns;
 };
