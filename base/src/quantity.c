@@ -177,9 +177,8 @@ void vdc_quantity_bytes_text(uint64_t bytes, char text[VDC_QUANTITY_TEXT_CAP])
 
 void vdc_quantity_duration_text(int64_t ns, char text[VDC_QUANTITY_TEXT_CAP])
 {
-    static const struct unit shown[] = {{"s", (uint64_t)VDC_SECOND, 1},
-                                        {"ms", (uint64_t)VDC_MS, 1},
-                                        {"us", 1000, 1}};
+    static const struct unit shown[] = {
+        {"s", (uint64_t)VDC_SECOND, 1}, {"ms", (uint64_t)VDC_MS, 1}, {"us", 1000, 1}};
     uint64_t value = ns < 0 ? 0 - (uint64_t)ns : (uint64_t)ns;
     for (size_t i = 0; i < VDC_COUNT_OF(shown); i++) {
         if (value >= shown[i].factor) {

@@ -15,11 +15,11 @@
 #include <vdc/rc.h>
 
 /* What only a defect of ours can break; never for input from outside. Always on. */
-#define VDC_ASSERT(cond)                                                                           \
-    do {                                                                                           \
-        if (!(cond)) {                                                                             \
-            vdc_assert_failed(__FILE__, __LINE__, __func__, #cond);                                \
-        }                                                                                          \
+#define VDC_ASSERT(cond)                                            \
+    do {                                                            \
+        if (!(cond)) {                                              \
+            vdc_assert_failed(__FILE__, __LINE__, __func__, #cond); \
+        }                                                           \
     } while (0)
 VDC_NORETURN void vdc_assert_failed(const char *file, int line, const char *func, const char *cond);
 
@@ -33,16 +33,16 @@ char *vdc_asprintf(const char *fmt, ...) VDC_PRINTF(1, 2);
 /* `struct x *x = VDC_NEW(struct x);` */
 #define VDC_NEW(type) ((type *)vdc_calloc(1, sizeof(type)))
 /* Makes room for `need` elements; cap (size_t) at least doubles. */
-#define VDC_GROW(ptr, cap, need)                                                                   \
-    do {                                                                                           \
-        if ((need) > (cap)) {                                                                      \
-            size_t vdc_grow_ = (cap) ? (cap) * 2 : 8;                                              \
-            while (vdc_grow_ < (need)) {                                                           \
-                vdc_grow_ *= 2;                                                                    \
-            }                                                                                      \
-            (ptr) = vdc_realloc((ptr), vdc_grow_, sizeof(*(ptr)));                                 \
-            (cap) = vdc_grow_;                                                                     \
-        }                                                                                          \
+#define VDC_GROW(ptr, cap, need)                                   \
+    do {                                                           \
+        if ((need) > (cap)) {                                      \
+            size_t vdc_grow_ = (cap) ? (cap)*2 : 8;                \
+            while (vdc_grow_ < (need)) {                           \
+                vdc_grow_ *= 2;                                    \
+            }                                                      \
+            (ptr) = vdc_realloc((ptr), vdc_grow_, sizeof(*(ptr))); \
+            (cap) = vdc_grow_;                                     \
+        }                                                          \
     } while (0)
 
 static inline void vdc_autofree_(void *ptr)
@@ -51,20 +51,20 @@ static inline void vdc_autofree_(void *ptr)
 }
 /* `vdc_autofree char *text = ...;` is freed when the scope ends; vdc_steal(&text) hands it out. */
 #define vdc_autofree __attribute__((cleanup(vdc_autofree_)))
-#define vdc_steal(ptr)                                                                             \
-    __extension__({                                                                                \
-        __typeof__(ptr) vdc_from_ = (ptr);                                                         \
-        __typeof__(*vdc_from_) vdc_value_ = *vdc_from_;                                            \
-        *vdc_from_ = NULL;                                                                         \
-        vdc_value_;                                                                                \
+#define vdc_steal(ptr)                                  \
+    __extension__({                                     \
+        __typeof__(ptr) vdc_from_ = (ptr);              \
+        __typeof__(*vdc_from_) vdc_value_ = *vdc_from_; \
+        *vdc_from_ = NULL;                              \
+        vdc_value_;                                     \
     })
 #define vdc_auto(fn) __attribute__((cleanup(fn)))
 
 /* Objects reached through a void * start with `uint32_t magic` and are checked on the way back. */
-#define VDC_CAST(var, ptr, magic_word)                                                             \
-    do {                                                                                           \
-        (var) = (ptr);                                                                             \
-        VDC_ASSERT((var) != NULL && (var)->magic == (magic_word));                                 \
+#define VDC_CAST(var, ptr, magic_word)                             \
+    do {                                                           \
+        (var) = (ptr);                                             \
+        VDC_ASSERT((var) != NULL && (var)->magic == (magic_word)); \
     } while (0)
 
 #define VDC_COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))

@@ -10,29 +10,29 @@
 #include <stdbool.h>
 
 /* X(name, HTTP status, retryable, sentence) */
-#define VDC_RC_LIST(X)                                                                             \
-    X(OK, 200, false, "done")                                                                      \
-    X(INVALID, 400, false, "the input is not valid")                                               \
-    X(UNAUTHENTICATED, 401, false, "who is asking is not known")                                   \
-    X(FORBIDDEN, 403, false, "this identity may not do that")                                      \
-    X(NOT_FOUND, 404, false, "there is no such thing")                                             \
-    X(EXISTS, 409, false, "it exists already")                                                     \
-    X(CONFLICT, 409, false, "the state does not allow it")                                         \
-    X(REFUSED, 409, false, "refused by policy")                                                    \
-    X(STALE, 412, false, "made from a state, epoch or generation that has passed")                 \
-    X(TOO_LARGE, 413, false, "larger than the limit")                                              \
-    X(LIMIT, 429, true, "a limit is reached")                                                      \
-    X(NO_SPACE, 507, true, "no resource of that kind is free")                                     \
-    X(UNSUPPORTED, 501, false, "not supported")                                                    \
-    X(UNAVAILABLE, 503, true, "the other side cannot be reached")                                  \
-    X(NO_LEADER, 503, true, "the zone has no leader at this moment")                               \
-    X(TIMEOUT, 504, true, "no answer in time")                                                     \
-    X(UNKNOWN_OUTCOME, 504, true, "it is not known whether it took effect")                        \
-    X(CANCELLED, 409, false, "cancelled")                                                          \
-    X(CORRUPT, 500, false, "stored data is damaged")                                               \
-    X(PROTOCOL, 502, false, "the other side broke the protocol")                                   \
-    X(END, 500, false, "the other side closed the connection")                                     \
-    X(IO, 500, false, "input or output failed")                                                    \
+#define VDC_RC_LIST(X)                                                             \
+    X(OK, 200, false, "done")                                                      \
+    X(INVALID, 400, false, "the input is not valid")                               \
+    X(UNAUTHENTICATED, 401, false, "who is asking is not known")                   \
+    X(FORBIDDEN, 403, false, "this identity may not do that")                      \
+    X(NOT_FOUND, 404, false, "there is no such thing")                             \
+    X(EXISTS, 409, false, "it exists already")                                     \
+    X(CONFLICT, 409, false, "the state does not allow it")                         \
+    X(REFUSED, 409, false, "refused by policy")                                    \
+    X(STALE, 412, false, "made from a state, epoch or generation that has passed") \
+    X(TOO_LARGE, 413, false, "larger than the limit")                              \
+    X(LIMIT, 429, true, "a limit is reached")                                      \
+    X(NO_SPACE, 507, true, "no resource of that kind is free")                     \
+    X(UNSUPPORTED, 501, false, "not supported")                                    \
+    X(UNAVAILABLE, 503, true, "the other side cannot be reached")                  \
+    X(NO_LEADER, 503, true, "the zone has no leader at this moment")               \
+    X(TIMEOUT, 504, true, "no answer in time")                                     \
+    X(UNKNOWN_OUTCOME, 504, true, "it is not known whether it took effect")        \
+    X(CANCELLED, 409, false, "cancelled")                                          \
+    X(CORRUPT, 500, false, "stored data is damaged")                               \
+    X(PROTOCOL, 502, false, "the other side broke the protocol")                   \
+    X(END, 500, false, "the other side closed the connection")                     \
+    X(IO, 500, false, "input or output failed")                                    \
     X(INTERNAL, 500, false, "a defect of this program")
 
 enum vdc_rc {

@@ -61,8 +61,8 @@ struct vdc_zone_request {
     char target[VDC_NAME_CAP];      /* MIGRATE: node, "" = policy chooses */
     uint64_t offset;                /* CONSOLE */
     uint32_t max;
-    const char *policy_text;        /* APPLY_POLICY: as applied (stored), and ... */
-    struct vdc_policy *policy;      /* ... as built; ownership passes to the core */
+    const char *policy_text;   /* APPLY_POLICY: as applied (stored), and ... */
+    struct vdc_policy *policy; /* ... as built; ownership passes to the core */
 };
 
 enum vdc_zone_event_kind {
@@ -74,9 +74,9 @@ enum vdc_zone_event_kind {
     VDC_ZONE_LOAD_OPERATION,
     VDC_ZONE_LOADED,
     VDC_ZONE_LEADING_UNTIL, /* the store lease was confirmed: leadership holds until `until` at least */
-    VDC_ZONE_WRITTEN,       /* a write is durable (rc OK) or leadership was lost (STALE: the core only
+    VDC_ZONE_WRITTEN, /* a write is durable (rc OK) or leadership was lost (STALE: the core only
                                waits to be destroyed) */
-    VDC_ZONE_NODE_UP,       /* a session began: its HELLO */
+    VDC_ZONE_NODE_UP, /* a session began: its HELLO */
     VDC_ZONE_NODE_MSG,
     VDC_ZONE_NODE_DOWN,
     VDC_ZONE_REQUEST,
@@ -131,11 +131,11 @@ struct vdc_zone_send {
 struct vdc_zone_answer {
     uint64_t token;
     enum vdc_rc rc;
-    char text[VDC_ERR_TEXT_MAX];  /* for rc != OK */
-    bool has_operation;           /* accepted (or known): durable before this answer */
+    char text[VDC_ERR_TEXT_MAX]; /* for rc != OK */
+    bool has_operation;          /* accepted (or known): durable before this answer */
     struct vdc_id operation;
-    bool repeated;                /* the request key was known: this is the first answer again */
-    struct vdc_buf data;          /* CONSOLE */
+    bool repeated;       /* the request key was known: this is the first answer again */
+    struct vdc_buf data; /* CONSOLE */
     uint64_t data_offset;
     uint64_t data_end;
 };
@@ -163,8 +163,8 @@ struct vdc_zone_node_info {
     const struct vdc_node_record *record;
     enum vdc_node_state state; /* as seen, with SILENT */
     bool connected;
-    vdc_mono lease_until;               /* by this manager's clock; the latest the node can think */
-    const struct vdc_allocdb *replica;  /* NULL until it is loaded */
+    vdc_mono lease_until;              /* by this manager's clock; the latest the node can think */
+    const struct vdc_allocdb *replica; /* NULL until it is loaded */
     uint64_t replica_sequence;
     bool replica_equal; /* digest compared equal at the last heartbeat */
     size_t partitions;  /* owned */
