@@ -31,4 +31,7 @@
 /* Bytes of one REST body: the largest policy file as a JSON string, escaped. */
 #define VDC_HTTP_BODY_MAX (UINT32_C(4) << 20)
 
+/* "[ffff:...:ffff]:65535" or a DNS name (253 bytes) with its port, and the NUL. */
+#define VDC_ADDRESS_CAP 272
+
 #endif

@@ -43,8 +43,6 @@
 #define VDC_MSG_PIECE_MAX (UINT32_C(256) << 10)
 /* Bytes of console in one answer. */
 #define VDC_MSG_CONSOLE_MAX (UINT32_C(64) << 10)
-/* "10.77.0.11" or a DNS name. */
-#define VDC_ADDRESS_CAP 256
 
 enum vdc_msg_kind {
     VDC_MSG_HELLO,

@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include <vdc/err.h>
+#include <vdc/limits.h>
 #include <vdc/peer.h>
 
 struct uv_loop_s;
@@ -36,8 +37,6 @@ struct vdc_tls;
 /* on_drained is called when the queue falls to this many bytes or fewer: the pipe is not yet idle.
  */
 #define VDC_TLS_QUEUE_LOW (UINT32_C(64) << 10)
-/* "[ffff:...:ffff]:65535" or a DNS name with its port. */
-#define VDC_ADDRESS_CAP 272
 
 struct vdc_tls_config {
     const char *ca_path;   /* PEM; who signs our peers */
@@ -58,6 +57,10 @@ void vdc_tls_context_unref(struct vdc_tls_context *context);
 struct uv_loop_s *vdc_tls_context_loop(const struct vdc_tls_context *context);
 /* The identity in our own certificate (kind none if it has no such URI). */
 const struct vdc_peer *vdc_tls_context_self(const struct vdc_tls_context *context);
+
+/* Another handshake bound than VDC_TLS_HANDSHAKE_MS, for dials and accepts from now on; a bound for
+ * one context, so that one timer does for all. */
+void vdc_tls_context_set_handshake_ms(struct vdc_tls_context *context, uint32_t handshake_ms);
 
 struct vdc_tls_handlers {
     /* Dial only: the handshake is done and the peer is the expected one. In TLS 1.3 the peer may
