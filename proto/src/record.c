@@ -64,6 +64,7 @@ struct field {
 static const struct field zone_fields[] = {
     TEXT(vdc_zone_record, name),
     PLAIN(vdc_zone_record, policy_version, FIELD_U64),
+    PLAIN(vdc_zone_record, lease_ns, FIELD_I64),
     PLAIN(vdc_zone_record, created_at, FIELD_WALL),
 };
 

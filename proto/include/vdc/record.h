@@ -33,6 +33,8 @@
 struct vdc_zone_record {
     char name[VDC_NAME_CAP];
     uint64_t policy_version; /* in force; >= 1 */
+    int64_t lease_ns; /* longest run lease that a node may still hold from an earlier policy; 0: the
+                         present policy's */
     vdc_wall created_at;
 };
 
