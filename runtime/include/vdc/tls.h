@@ -73,6 +73,9 @@ struct vdc_tls_handlers {
     void (*on_end)(void *data, struct vdc_tls *tls);
     /* The queue fell from above VDC_TLS_QUEUE_LOW to it or below. May be NULL. */
     void (*on_drained)(void *data, struct vdc_tls *tls);
+    /* Follows a vdc_tls_resume(), from the loop: to take up what the owner had kept itself. May be
+     * NULL. */
+    void (*on_resumed)(void *data, struct vdc_tls *tls);
     /* The connection is gone, not by our own vdc_tls_close(): the last call, `tls` is dead after
      * it. END: orderly end by the peer. UNAVAILABLE: could not connect, or the connection broke.
      * TIMEOUT, UNAUTHENTICATED (certificate or identity), PROTOCOL otherwise. The text begins with
@@ -122,6 +125,9 @@ const char *vdc_tls_address(const struct vdc_tls *tls);
  * LIMIT if the queue would exceed its bound (nothing is queued then), END after vdc_tls_shutdown().
  */
 enum vdc_rc vdc_tls_write(struct vdc_tls *tls, const void *bytes, size_t len) VDC_MUST_USE;
+/* The same for two pieces, both or none of which are queued: a header and its body. */
+enum vdc_rc vdc_tls_write2(struct vdc_tls *tls, const void *head, size_t head_len, const void *body,
+                           size_t body_len) VDC_MUST_USE;
 /* Bytes that are not yet handed to the kernel. */
 size_t vdc_tls_queued(const struct vdc_tls *tls);
 /* No on_data until resumed: the peer is slowed down by TCP. on_down may still come. */
