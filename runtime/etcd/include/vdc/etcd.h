@@ -219,7 +219,8 @@ typedef void (*vdc_etcd_write_cb)(void *data, enum vdc_rc rc, int64_t revision,
  * attempt after a lost one moves the fence. Without that, a transaction stuck in a frozen member
  * could overwrite newer ones of the same leader when it thaws.
  *
- * Writes do not wait for each other: do not have two under way for one key. Codes as vdc_etcd_txn;
+ * Writes do not wait for each other: do not have two under way for one key. Nobody else may write or
+ * delete the fence while the guard is held. Codes as vdc_etcd_txn;
  * LIMIT above VDC_ETCD_WRITE_OPS_MAX (split it where it means something), INVALID for gets.
  */
 enum vdc_rc vdc_etcd_write(struct vdc_etcd *etcd, const struct vdc_etcd_guard *guard,
