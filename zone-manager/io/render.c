@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The resources of the REST API as JSON (docs/api.md). */
+#include <string.h>
+
+#include "manager.h"
+
+static void set_text(json_t *object, const char *name, const char *text)
+{
+    json_object_set_new(object, name, json_string(text));
+}
+
+/* Absent values are null, so that a client sees that the field exists. */
+static void set_name(json_t *object, const char *name, const char *text)
+{
+    json_object_set_new(object, name, text[0] != 0 ? json_string(text) : json_null());
+}
+
+static void set_u64(json_t *object, const char *name, uint64_t value)
+{
+    json_object_set_new(object, name, json_integer((json_int_t)value));
+}
+
+static void set_id(json_t *object, const char *name, const struct vdc_id *id)
+{
+    if (vdc_id_is_none(id)) {
+        json_object_set_new(object, name, json_null());
+        return;
+    }
+    char text[VDC_ID_TEXT_CAP];
+    vdc_id_to_text(id, text);
+    set_text(object, name, text);
+}
+
+static void set_time(json_t *object, const char *name, vdc_wall at)
+{
+    if (at.ns == 0) {
+        json_object_set_new(object, name, json_null());
+        return;
+    }
+    char text[VDC_WALL_TEXT_CAP];
+    vdc_wall_to_text(at, text);
+    set_text(object, name, text);
+}
+
+static void set_ms(json_t *object, const char *name, int64_t ns)
+{
+    json_object_set_new(object, name, json_real((double)(ns / 1000) / 1000.0));
+}
+
+static json_t *labels_json(const struct vdc_label *labels, size_t count)
+{
+    json_t *object = json_object();
+    for (size_t i = 0; i < count; i++) {
+        set_text(object, labels[i].key, labels[i].value);
+    }
+    return object;
+}
+
+json_t *render_operation(const struct vdc_operation_record *record)
+{
+    json_t *object = json_object();
+    set_id(object, "id", &record->id);
+    set_text(object, "kind", vdc_operation_kind_name(record->kind));
+    set_text(object, "zone", record->zone);
+    set_text(object, "state", vdc_operation_state_name(record->state));
+    set_text(object, "step", record->step);
+    set_id(object, "partition_id", &record->partition);
+    set_name(object, "partition", record->partition_name);
+    set_name(object, "source", record->source);
+    set_name(object, "target", record->target);
+    set_name(object, "user", record->user);
+    json_object_set_new(object, "verdict",
+                        record->verdict != NULL ? json_string(record->verdict) : json_null());
+    json_object_set_new(object, "error",
+                        record->error != NULL ? json_string(record->error) : json_null());
+    set_time(object, "created_at", record->created_at);
+    set_time(object, "finished_at", record->finished_at);
+    set_ms(object, "placement_ms", record->placement_ns);
+    set_ms(object, "downtime_ms", record->downtime_ns);
+    set_ms(object, "duration_ms", record->duration_ns);
+    return object;
+}
+
+static json_t *guest_json(const struct vdc_zone_partition_info *info)
+{
+    json_t *object = json_object();
+    set_text(object, "state", vdc_guest_state_name(info->guest.state));
+    set_name(object, "reason", info->guest.reason);
+    set_name(object, "accelerator", info->guest.accelerator);
+    if (info->guest.bytes_total > 0) {
+        set_u64(object, "migration_bytes_total", info->guest.bytes_total);
+        set_u64(object, "migration_bytes_left", info->guest.bytes_left);
+        set_u64(object, "migration_bytes_sent", info->guest.bytes_sent);
+    }
+    set_u64(object, "started_at_boottime_ns", info->guest.started_at_ns);
+    set_u64(object, "running_at_boottime_ns", info->guest.running_at_ns);
+    return object;
+}
+
+json_t *render_partition(const struct vdc_zone_partition_info *info)
+{
+    const struct vdc_partition_record *record = info->record;
+    const struct vdc_partition_spec *spec = &record->spec;
+    json_t *object = json_object();
+    set_id(object, "id", &record->id);
+    set_text(object, "name", spec->name);
+    set_text(object, "zone", spec->zone);
+    json_object_set_new(object, "labels", labels_json(spec->labels, spec->labels_len));
+    set_time(object, "created_at", record->created_at);
+    set_time(object, "changed_at", record->changed_at);
+
+    json_t *wanted = json_object();
+    set_name(wanted, "tenant", spec->tenant);
+    set_name(wanted, "class", spec->class);
+    set_text(wanted, "image", spec->image);
+    set_u64(wanted, "vcpus", spec->vcpus);
+    set_u64(wanted, "memory_bytes", spec->memory_bytes);
+    set_u64(wanted, "disk_bytes", spec->disk_bytes);
+    set_text(wanted, "state", vdc_desired_name(record->desired));
+    json_object_set_new(object, "spec", wanted);
+
+    json_t *status = json_object();
+    set_text(status, "state", info->seen ? vdc_guest_state_name(info->guest.state) : "unknown");
+    set_name(status, "node", record->owner);
+    set_u64(status, "generation", record->generation);
+    set_u64(status, "policy_version", record->policy_version);
+    json_object_set_new(status, "restartable", json_boolean(record->restartable));
+    set_id(status, "operation", &record->operation);
+    json_object_set_new(status, "verdict",
+                        record->verdict != NULL ? json_string(record->verdict) : json_null());
+    json_object_set_new(status, "guest", info->seen ? guest_json(info) : json_null());
+    json_object_set_new(object, "status", status);
+    return object;
+}
+
+/* What the node's own database says, as the replica has it. */
+static json_t *allocation_json(const struct vdc_zone_node_info *info, const char *zone)
+{
+    const struct vdc_allocdb *db = info->replica;
+    json_t *object = json_object();
+    set_u64(object, "sequence", info->replica_sequence);
+    json_object_set_new(object, "equal", json_boolean(info->replica_equal));
+    set_u64(object, "partitions", vdc_allocdb_count_partitions(db));
+    set_u64(object, "memory_bytes", vdc_allocdb_memory_bytes(db));
+    set_u64(object, "memory_free_bytes", vdc_allocdb_memory_free_bytes(db));
+    const struct vdc_zone_slice *slice = vdc_allocdb_find_zone(db, zone);
+    if (slice != NULL && slice->joined) {
+        set_u64(object, "zone_cpus", slice->cpus);
+        set_u64(object, "zone_cpus_dedicated", slice->cpus_dedicated);
+        set_u64(object, "zone_shared_capacity_milli", slice->shared_capacity_milli);
+        set_u64(object, "zone_shared_used_milli", slice->shared_used_milli);
+        set_u64(object, "zone_memory_bytes", slice->memory_bytes);
+        set_u64(object, "zone_memory_used_bytes", slice->memory_used_bytes);
+    }
+    return object;
+}
+
+json_t *render_node(const struct vdc_zone *zone, const struct vdc_zone_node_info *info,
+                    vdc_mono now)
+{
+    (void)zone;
+    const struct vdc_node_record *record = info->record;
+    json_t *object = json_object();
+    set_text(object, "id", record->name);
+    set_text(object, "name", record->name);
+    set_text(object, "zone", record->zone);
+    json_object_set_new(object, "labels", labels_json(record->labels, record->labels_len));
+
+    json_t *inventory = json_object();
+    set_text(inventory, "rack", record->rack);
+    set_text(inventory, "address", record->address);
+    set_u64(inventory, "cpus", record->cpus);
+    set_u64(inventory, "memory_bytes", record->memory_bytes);
+    set_u64(inventory, "numa_nodes", record->numa_nodes);
+    set_name(inventory, "cpu_model", record->cpu_model);
+    set_name(inventory, "accelerator", record->accelerator);
+    json_object_set_new(object, "spec", inventory);
+
+    json_t *status = json_object();
+    set_text(status, "state", vdc_node_state_name(info->state));
+    json_object_set_new(status, "connected", json_boolean(info->connected));
+    set_u64(status, "incarnation", record->incarnation);
+    set_u64(status, "partitions", info->partitions);
+    int64_t left = info->lease_until.ns > now.ns ? vdc_mono_sub(info->lease_until, now) : 0;
+    set_ms(status, "lease_left_ms", vdc_mono_is_never(info->lease_until) ? 0 : left);
+    set_time(status, "changed_at", record->changed_at);
+    json_object_set_new(status, "allocation",
+                        info->replica != NULL ? allocation_json(info, record->zone) : json_null());
+    json_object_set_new(object, "status", status);
+    return object;
+}
+
+json_t *render_zone(const struct seat *seat)
+{
+    json_t *object = json_object();
+    set_text(object, "id", seat->zone);
+    set_text(object, "name", seat->zone);
+    set_u64(object, "policy_version", seat->record.policy_version);
+    set_time(object, "created_at", seat->record.created_at);
+    json_t *status = json_object();
+    set_name(status, "leader", seat->leader.manager);
+    set_u64(status, "epoch", (uint64_t)seat->leader_revision);
+    json_object_set_new(object, "status", status);
+    return object;
+}

@@ -1,0 +1,877 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Who leads which zone, and what its core needs of the world.
+ *
+ *                  no leader key              won: its create_revision is the epoch
+ *      FOLLOWING ----------------> CAMPAIGNING ----------------> LOADING -> LEADING
+ *          ^             <- lost ----'                               |          |
+ *          '--- guard refused, key gone or another's, store lease gone for good -'
+ *
+ * One store lease carries all leaderships of this manager. Its last confirmed keep-alive bounds what
+ * the cores may promise to nodes (LEADING_UNTIL). When the store is silent for longer than that, the
+ * cores stay, but grant nothing and their writes wait: if the leader key is still ours when the store
+ * answers again (same create_revision: nobody led in between), it is hung on a new lease and all goes
+ * on. Otherwise the cores are thrown away.
+ *
+ * Writes of a core go out one batch at a time, each one guarded transaction: two writes of one key
+ * never overtake each other, and all that is waiting shares a round trip.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include <vdc/clock.h>
+#include <vdc/entropy.h>
+#include <vdc/log.h>
+#include <vdc/policy_io.h>
+
+#include "manager.h"
+
+#define RETRY_MS 200
+/* A keep-alive's TTL is counted by the store's clock: what we promise ends earlier by the same margin
+ * that leases of nodes get (500 ppm of a minute) and one loop turn. */
+#define LEADING_MARGIN (100 * VDC_MS)
+
+#define ZONES_PREFIX VDC_STORE_PREFIX "zones/"
+#define LEADERS_PREFIX VDC_STORE_PREFIX "leaders/"
+
+static void campaign(struct seat *seat);
+static void send_batch(struct seat *seat);
+static void retry_later(struct manager *manager);
+
+/* ---- seats ---- */
+
+struct seat *seat_find(struct manager *manager, const char *zone)
+{
+    for (struct seat *seat = manager->seats; seat != NULL; seat = seat->next) {
+        if (strcmp(seat->zone, zone) == 0) {
+            return seat;
+        }
+    }
+    return NULL;
+}
+
+bool seat_leads(const struct seat *seat)
+{
+    return seat->state == SEAT_LEADING;
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    struct seat *seat = timer->data;
+    if (seat_leads(seat)) {
+        struct vdc_zone_event event = {.kind = VDC_ZONE_TICK};
+        seat_step(seat, &event);
+    }
+}
+
+static struct seat *seat_open(struct manager *manager, const char *zone)
+{
+    size_t count = 0;
+    struct seat **at = &manager->seats;
+    for (struct seat *seat = manager->seats; seat != NULL; seat = seat->next) {
+        count++;
+        if (strcmp(seat->zone, zone) < 0) {
+            at = &seat->next;
+        }
+    }
+    if (count >= MANAGER_ZONES_MAX) {
+        vdc_log_error("zone %s: %d zones are the limit -> not served", zone, MANAGER_ZONES_MAX);
+        return NULL;
+    }
+    struct seat *seat = VDC_NEW(struct seat);
+    seat->manager = manager;
+    vdc_str_set(seat->zone, VDC_NAME_CAP, zone);
+    seat->writes_tail = &seat->writes_head;
+    uv_timer_init(manager->loop, &seat->timer);
+    seat->timer.data = seat;
+    seat->next = *at;
+    *at = seat;
+    return seat;
+}
+
+static void write_free(struct seat_write *write)
+{
+    for (size_t i = 0; i < write->puts_len; i++) {
+        vdc_buf_deinit(&write->puts[i].value);
+    }
+    free(write->puts);
+    free(write);
+}
+
+static void writes_free(struct seat_write *write)
+{
+    while (write != NULL) {
+        struct seat_write *next = write->next;
+        write_free(write);
+        write = next;
+    }
+}
+
+/* Leadership is over: the core and all it waited for go. */
+static void resign(struct seat *seat, const char *why)
+{
+    if (seat->state == SEAT_FOLLOWING) {
+        return;
+    }
+    vdc_log_info("zone %s: %s -> no longer its leader", seat->zone, why);
+    seat->state = SEAT_FOLLOWING;
+    api_fail_waiters(seat);
+    uv_timer_stop(&seat->timer);
+    if (seat->load != NULL) {
+        vdc_etcd_cancel(seat->load);
+        seat->load = NULL;
+    }
+    if (seat->batch != NULL) {
+        seat->batch->abandoned = true; /* on_written() frees it */
+        vdc_etcd_cancel(seat->batch->request);
+        seat->batch = NULL;
+    }
+    seat->broken = false;
+    writes_free(seat->writes_head);
+    seat->writes_head = NULL;
+    seat->writes_tail = &seat->writes_head;
+    vdc_zone_destroy(seat->core);
+    seat->core = NULL;
+    seat->epoch = 0;
+    seat->retaking = false;
+}
+
+/* ---- the core's events and updates ---- */
+
+static void queue_write(struct seat *seat, struct vdc_zone_write *from)
+{
+    struct seat_write *write = VDC_NEW(struct seat_write);
+    write->id = from->id;
+    write->puts_len = from->puts_len;
+    write->puts = vdc_calloc(from->puts_len, sizeof *write->puts);
+    for (size_t i = 0; i < from->puts_len; i++) {
+        memcpy(write->puts[i].key, from->puts[i].key, VDC_KEY_CAP);
+        if (from->puts[i].value.data != NULL) {
+            vdc_buf_append(&write->puts[i].value, from->puts[i].value.data,
+                           from->puts[i].value.len);
+        }
+    }
+    *seat->writes_tail = write;
+    seat->writes_tail = &write->next;
+}
+
+static void arm_timer(struct seat *seat)
+{
+    vdc_mono deadline = vdc_zone_deadline(seat->core);
+    if (vdc_mono_is_never(deadline)) {
+        uv_timer_stop(&seat->timer);
+        return;
+    }
+    int64_t ns = vdc_mono_sub(deadline, vdc_clock_mono());
+    uint64_t ms = ns <= 0 ? 0 : (uint64_t)((ns + VDC_MS - 1) / VDC_MS);
+    uv_update_time(seat->manager->loop);
+    uv_timer_start(&seat->timer, on_timer, ms, 0);
+}
+
+void seat_step(struct seat *seat, struct vdc_zone_event *event)
+{
+    VDC_ASSERT(seat->core != NULL);
+    event->now = vdc_clock_mono();
+    event->wall = vdc_clock_wall();
+    struct vdc_zone_update *update = vdc_zone_step(seat->core, event);
+    for (size_t i = 0; i < update->writes_len; i++) {
+        queue_write(seat, &update->writes[i]);
+    }
+    for (size_t i = 0; i < update->sends_len; i++) {
+        nodes_send(seat->manager, update->sends[i].session, &update->sends[i].msg);
+    }
+    for (size_t i = 0; i < update->answers_len; i++) {
+        api_answer(seat, &update->answers[i]);
+    }
+    vdc_log_trace(&update->trace);
+    send_batch(seat);
+    arm_timer(seat);
+    api_check_waiters(seat);
+}
+
+/* ---- writes ---- */
+
+static void on_written(void *data, enum vdc_rc rc, int64_t revision, const struct vdc_err *err)
+{
+    (void)revision;
+    struct seat_batch *batch = data;
+    struct seat *seat = batch->seat;
+    struct seat_write *writes = batch->writes;
+    bool abandoned = batch->abandoned;
+    free(batch);
+    if (abandoned) {
+        writes_free(writes);
+        return;
+    }
+    seat->batch = NULL;
+    if (rc != VDC_RC_OK) {
+        writes_free(writes);
+        resign(seat, rc == VDC_RC_STALE ? "a write found another leader" : vdc_err_text(err));
+        campaign(seat);
+        return;
+    }
+    while (writes != NULL && seat_leads(seat)) {
+        struct vdc_zone_event event = {.kind = VDC_ZONE_WRITTEN};
+        event.written.write = writes->id;
+        event.written.rc = VDC_RC_OK;
+        struct seat_write *next = writes->next;
+        write_free(writes);
+        writes = next;
+        seat_step(seat, &event);
+    }
+    writes_free(writes);
+}
+
+/* Where `key` stands among the first `count` operations, or `count`. */
+static size_t find_op(const struct vdc_etcd_op *ops, size_t count, const char *key)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(ops[i].key, key) == 0) {
+            return i;
+        }
+    }
+    return count;
+}
+
+/* Puts as many waiting writes as fit into one transaction; the last put of a key counts. */
+static void send_batch(struct seat *seat)
+{
+    if (seat->batch != NULL || seat->writes_head == NULL) {
+        return;
+    }
+    struct vdc_etcd_op ops[VDC_ETCD_WRITE_OPS_MAX];
+    size_t count = 0;
+    size_t bytes = 0;
+    struct seat_write *first = seat->writes_head;
+    struct seat_write *last = NULL;
+    for (struct seat_write *write = first; write != NULL; write = write->next) {
+        size_t more = 0;
+        for (size_t i = 0; i < write->puts_len; i++) {
+            more += write->puts[i].value.len + VDC_KEY_CAP;
+        }
+        if (last != NULL && (count + write->puts_len > VDC_ETCD_WRITE_OPS_MAX ||
+                             bytes + more > VDC_ETCD_REQUEST_MAX / 2)) {
+            break;
+        }
+        for (size_t i = 0; i < write->puts_len; i++) {
+            const struct vdc_zone_put *put = &write->puts[i];
+            size_t at = find_op(ops, count, put->key);
+            ops[at] = (struct vdc_etcd_op){.kind = put->value.data != NULL ? VDC_ETCD_PUT
+                                                                           : VDC_ETCD_DELETE,
+                                           .key = put->key,
+                                           .value = put->value.data,
+                                           .value_len = put->value.len};
+            count += at == count;
+        }
+        bytes += more;
+        last = write;
+    }
+    seat->writes_head = last->next;
+    if (seat->writes_head == NULL) {
+        seat->writes_tail = &seat->writes_head;
+    }
+    last->next = NULL;
+    struct seat_batch *batch = VDC_NEW(struct seat_batch);
+    batch->seat = seat;
+    batch->writes = first;
+    char key[VDC_KEY_CAP];
+    vdc_key_leader(key, seat->zone);
+    struct vdc_etcd_guard guard = {.key = key, .create_revision = seat->epoch};
+    enum vdc_rc rc =
+        vdc_etcd_write(seat->manager->etcd, &guard, ops, count, on_written, batch, &batch->request);
+    if (rc != VDC_RC_OK) {
+        /* Our own bounds make sure that this is not the size: the client's queue is full. */
+        vdc_log_error("zone %s: write of %zu keys: %s", seat->zone, count, vdc_rc_sentence(rc));
+        writes_free(first);
+        free(batch);
+        seat->broken = true;
+        retry_later(seat->manager);
+        return;
+    }
+    seat->batch = batch;
+}
+
+/* ---- loading ---- */
+
+static void load_failed(struct seat *seat, const char *what)
+{
+    vdc_log_error("zone %s: %s -> leadership is given up", seat->zone, what);
+    resign(seat, "its records could not be read");
+}
+
+static void load_record(struct seat *seat, const struct vdc_etcd_kv *kv,
+                        enum vdc_zone_event_kind kind, struct vdc_err *err)
+{
+    struct vdc_zone_event event = {.kind = kind};
+    if (kind == VDC_ZONE_LOAD_NODE) {
+        struct vdc_node_record *record = VDC_NEW(struct vdc_node_record);
+        if (vdc_node_record_decode(kv->value, kv->value_len, record, err) == VDC_RC_OK) {
+            event.node = record;
+            seat_step(seat, &event);
+        }
+        free(record);
+    } else if (kind == VDC_ZONE_LOAD_PARTITION) {
+        struct vdc_partition_record *record = VDC_NEW(struct vdc_partition_record);
+        if (vdc_partition_record_decode(kv->value, kv->value_len, record, err) == VDC_RC_OK) {
+            event.partition = record;
+            seat_step(seat, &event);
+        }
+        vdc_partition_record_deinit(record);
+        free(record);
+    } else {
+        struct vdc_operation_record *record = VDC_NEW(struct vdc_operation_record);
+        if (vdc_operation_record_decode(kv->value, kv->value_len, record, err) == VDC_RC_OK) {
+            event.operation = record;
+            seat_step(seat, &event);
+        }
+        vdc_operation_record_deinit(record);
+        free(record);
+    }
+}
+
+static const struct {
+    const char *name; /* of the keys' directory */
+    enum vdc_zone_event_kind kind;
+} lists[] = {{"nodes", VDC_ZONE_LOAD_NODE},
+             {"partitions", VDC_ZONE_LOAD_PARTITION},
+             {"operations", VDC_ZONE_LOAD_OPERATION}};
+
+static void load_next(struct seat *seat);
+
+static void on_list(void *data, enum vdc_rc rc, const struct vdc_etcd_kv *kvs, size_t count,
+                    int64_t revision, bool more, const struct vdc_err *err)
+{
+    (void)revision;
+    struct seat *seat = data;
+    if (rc == VDC_RC_CANCELLED) {
+        return; /* by resign(), which has forgotten it */
+    }
+    if (!more) {
+        seat->load = NULL;
+    }
+    if (rc != VDC_RC_OK) {
+        load_failed(seat, vdc_err_text(err));
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct vdc_err problem = {0};
+        load_record(seat, &kvs[i], lists[VDC_COUNT_OF(lists) - seat->lists_left].kind, &problem);
+        if (problem.rc != VDC_RC_OK) {
+            vdc_err_wrap(&problem, "%s", kvs[i].key);
+            if (seat->load != NULL) {
+                vdc_etcd_cancel(seat->load);
+                seat->load = NULL;
+            }
+            load_failed(seat, vdc_err_text(&problem));
+            return;
+        }
+    }
+    if (!more) {
+        seat->lists_left--;
+        load_next(seat);
+    }
+}
+
+static void load_next(struct seat *seat)
+{
+    if (seat->lists_left > 0) {
+        char prefix[VDC_KEY_CAP];
+        snprintf(prefix, sizeof prefix, VDC_STORE_PREFIX "%s/%s/",
+                 lists[VDC_COUNT_OF(lists) - seat->lists_left].name, seat->zone);
+        if (vdc_etcd_list(seat->manager->etcd, prefix, on_list, seat, &seat->load) != VDC_RC_OK) {
+            load_failed(seat, "the store client is overloaded");
+        }
+        return;
+    }
+    struct vdc_zone_event event = {.kind = VDC_ZONE_LOADED};
+    seat->state = SEAT_LEADING;
+    seat_step(seat, &event);
+    event = (struct vdc_zone_event){.kind = VDC_ZONE_LEADING_UNTIL};
+    event.until = seat->manager->leading_until;
+    seat_step(seat, &event);
+    vdc_log_info("zone %s: loaded -> leading with epoch %lld", seat->zone, (long long)seat->epoch);
+    nodes_introduce(seat);
+}
+
+/* The answer to: the zone record and the policy that was in force when we began to lead. */
+static void on_policy(void *data, enum vdc_rc rc, const struct vdc_etcd_result *result,
+                      const struct vdc_err *err)
+{
+    struct seat *seat = data;
+    if (rc == VDC_RC_CANCELLED) {
+        return;
+    }
+    seat->load = NULL;
+    if (rc != VDC_RC_OK || result->answers[0].kv_count != 1) {
+        load_failed(seat, rc != VDC_RC_OK ? vdc_err_text(err) : "its policy is not in the store");
+        return;
+    }
+    const struct vdc_etcd_kv *kv = &result->answers[0].kvs[0];
+    struct vdc_policy_record record;
+    struct vdc_err problem = {0};
+    if (vdc_policy_record_decode(kv->value, kv->value_len, &record, &problem) != VDC_RC_OK) {
+        load_failed(seat, vdc_err_text(&problem));
+        return;
+    }
+    struct vdc_diags diags = {.source = kv->key};
+    struct vdc_zone_event event = {.kind = VDC_ZONE_LOAD_POLICY};
+    event.policy.record = &record;
+    if (record.text == NULL || vdc_policy_parse(record.text, strlen(record.text),
+                                                &event.policy.built, &diags) != VDC_RC_OK) {
+        vdc_diags_to_err(&diags, &problem);
+        load_failed(seat, vdc_err_text(&problem));
+    } else {
+        struct vdc_zone_event zone = {.kind = VDC_ZONE_LOAD_ZONE};
+        zone.zone = &seat->record;
+        seat_step(seat, &zone);
+        seat_step(seat, &event);
+        seat->lists_left = VDC_COUNT_OF(lists);
+        load_next(seat);
+    }
+    vdc_diags_deinit(&diags);
+    vdc_policy_record_deinit(&record);
+}
+
+static void on_zone_record(void *data, enum vdc_rc rc, const struct vdc_etcd_result *result,
+                           const struct vdc_err *err)
+{
+    struct seat *seat = data;
+    if (rc == VDC_RC_CANCELLED) {
+        return;
+    }
+    seat->load = NULL;
+    struct vdc_err problem = {0};
+    if (rc != VDC_RC_OK || result->answers[0].kv_count != 1 ||
+        vdc_zone_record_decode(result->answers[0].kvs[0].value, result->answers[0].kvs[0].value_len,
+                               &seat->record, &problem) != VDC_RC_OK) {
+        load_failed(seat, rc != VDC_RC_OK ? vdc_err_text(err) : "its zone record is not readable");
+        return;
+    }
+    char key[VDC_KEY_CAP];
+    vdc_key_policy(key, seat->zone, seat->record.policy_version);
+    struct vdc_etcd_op get = {.kind = VDC_ETCD_GET, .key = key};
+    struct vdc_etcd_txn txn = {.then = &get, .then_count = 1};
+    if (vdc_etcd_txn(seat->manager->etcd, &txn, on_policy, seat, &seat->load) != VDC_RC_OK) {
+        load_failed(seat, "the store client is overloaded");
+    }
+}
+
+static void begin_leading(struct seat *seat, int64_t epoch)
+{
+    struct manager *manager = seat->manager;
+    vdc_log_info("zone %s: leader key created -> epoch %lld, loading", seat->zone,
+                 (long long)epoch);
+    seat->state = SEAT_LOADING;
+    seat->epoch = epoch;
+    seat->lease_id = manager->lease_id;
+    struct vdc_zone_config config = {.zone = seat->zone,
+                                     .manager = manager->config.name,
+                                     .epoch = (uint64_t)epoch,
+                                     .now = vdc_clock_mono()};
+    vdc_entropy_fill(&config.seed, sizeof config.seed);
+    seat->core = vdc_zone_create(&config);
+    char key[VDC_KEY_CAP];
+    vdc_key_zone(key, seat->zone);
+    struct vdc_etcd_op get = {.kind = VDC_ETCD_GET, .key = key};
+    struct vdc_etcd_txn txn = {.then = &get, .then_count = 1};
+    if (vdc_etcd_txn(manager->etcd, &txn, on_zone_record, seat, &seat->load) != VDC_RC_OK) {
+        load_failed(seat, "the store client is overloaded");
+    }
+}
+
+/* ---- campaigns ---- */
+
+static void leader_value(const struct manager *manager, struct vdc_buf *buf)
+{
+    struct vdc_leader_record record;
+    memset(&record, 0, sizeof record);
+    vdc_str_set(record.manager, VDC_NAME_CAP, manager->config.name);
+    vdc_str_set(record.api, VDC_ADDRESS_CAP, manager->config.api_advertise);
+    vdc_leader_record_encode(&record, buf);
+}
+
+/* The leader key of the store is ours: our campaign won, though its answer may have been lost. */
+static bool adopt_own_key(struct seat *seat)
+{
+    struct manager *manager = seat->manager;
+    if (seat->state != SEAT_FOLLOWING || seat->leader_revision == 0 || manager->lease_id == 0 ||
+        seat->leader_lease != manager->lease_id || manager->stopping) {
+        return false;
+    }
+    begin_leading(seat, seat->leader_revision);
+    return true;
+}
+
+static void on_campaign(void *data, enum vdc_rc rc, const struct vdc_etcd_result *result,
+                        const struct vdc_err *err)
+{
+    struct seat *seat = data;
+    if (rc == VDC_RC_CANCELLED || seat->state != SEAT_CAMPAIGNING) {
+        return;
+    }
+    if (rc == VDC_RC_OK && result->succeeded) {
+        begin_leading(seat, result->revision);
+        return;
+    }
+    seat->state = SEAT_FOLLOWING;
+    if (rc != VDC_RC_OK && !adopt_own_key(seat)) {
+        vdc_log_warn("zone %s: campaign: %s", seat->zone, vdc_err_text(err));
+        retry_later(seat->manager);
+    }
+}
+
+/* Tries to become the leader where nobody is. */
+static void campaign(struct seat *seat)
+{
+    struct manager *manager = seat->manager;
+    if (manager->stopping || seat->state != SEAT_FOLLOWING || seat->leader_revision != 0 ||
+        seat->record.policy_version == 0 || manager->lease_id == 0) {
+        return;
+    }
+    char key[VDC_KEY_CAP];
+    vdc_key_leader(key, seat->zone);
+    struct vdc_buf value = {0};
+    leader_value(manager, &value);
+    struct vdc_etcd_compare absent = {
+        .key = key, .target = VDC_ETCD_CREATE_REVISION, .relation = VDC_ETCD_EQUAL, .number = 0};
+    struct vdc_etcd_op put = {.kind = VDC_ETCD_PUT,
+                              .key = key,
+                              .value = value.data,
+                              .value_len = value.len,
+                              .lease = manager->lease_id};
+    struct vdc_etcd_txn txn = {
+        .compares = &absent, .compare_count = 1, .then = &put, .then_count = 1};
+    seat->state = SEAT_CAMPAIGNING;
+    if (vdc_etcd_txn(manager->etcd, &txn, on_campaign, seat, NULL) != VDC_RC_OK) {
+        seat->state = SEAT_FOLLOWING;
+        retry_later(manager);
+    }
+    vdc_buf_deinit(&value);
+}
+
+static void on_retaken(void *data, enum vdc_rc rc, const struct vdc_etcd_result *result,
+                       const struct vdc_err *err)
+{
+    struct seat *seat = data;
+    struct manager *manager = seat->manager;
+    if (rc == VDC_RC_CANCELLED || !seat->retaking) {
+        return;
+    }
+    seat->retaking = false;
+    if (rc == VDC_RC_OK && result->succeeded) {
+        seat->lease_id = manager->lease_id;
+        vdc_log_info("zone %s: the leader key is still ours (epoch %lld) -> hung on a new lease",
+                     seat->zone, (long long)seat->epoch);
+        if (seat_leads(seat)) {
+            struct vdc_zone_event event = {.kind = VDC_ZONE_LEADING_UNTIL};
+            event.until = manager->leading_until;
+            seat_step(seat, &event);
+        }
+    } else if (rc == VDC_RC_OK) {
+        resign(seat, "the leader key is another's or gone");
+        campaign(seat);
+    } else {
+        vdc_log_warn("zone %s: taking the leader key again: %s", seat->zone, vdc_err_text(err));
+        retry_later(manager);
+    }
+}
+
+/* The lease under our leadership is lost, but perhaps the key is not: hang it on the present one. */
+static void retake(struct seat *seat)
+{
+    struct manager *manager = seat->manager;
+    if (seat->core == NULL || seat->retaking || seat->lease_id == manager->lease_id ||
+        manager->lease_id == 0) {
+        return;
+    }
+    char key[VDC_KEY_CAP];
+    vdc_key_leader(key, seat->zone);
+    struct vdc_buf value = {0};
+    leader_value(manager, &value);
+    struct vdc_etcd_compare ours = {.key = key,
+                                    .target = VDC_ETCD_CREATE_REVISION,
+                                    .relation = VDC_ETCD_EQUAL,
+                                    .number = seat->epoch};
+    struct vdc_etcd_op put = {.kind = VDC_ETCD_PUT,
+                              .key = key,
+                              .value = value.data,
+                              .value_len = value.len,
+                              .lease = manager->lease_id};
+    struct vdc_etcd_txn txn = {
+        .compares = &ours, .compare_count = 1, .then = &put, .then_count = 1};
+    seat->retaking = true;
+    if (vdc_etcd_txn(manager->etcd, &txn, on_retaken, seat, NULL) != VDC_RC_OK) {
+        seat->retaking = false;
+        retry_later(manager);
+    }
+    vdc_buf_deinit(&value);
+}
+
+/* ---- the store lease ---- */
+
+static void on_renewed(void *data, int64_t lease_id, vdc_mono sent, int64_t ttl_ms)
+{
+    struct manager *manager = data;
+    bool is_new = manager->lease_id != lease_id;
+    manager->lease_id = lease_id;
+    manager->leading_until = vdc_mono_add(sent, ttl_ms * VDC_MS - LEADING_MARGIN);
+    for (struct seat *seat = manager->seats; seat != NULL; seat = seat->next) {
+        if (is_new) {
+            retake(seat);
+            campaign(seat);
+        } else if (seat_leads(seat) && seat->lease_id == lease_id) {
+            struct vdc_zone_event event = {.kind = VDC_ZONE_LEADING_UNTIL};
+            event.until = manager->leading_until;
+            seat_step(seat, &event);
+        }
+    }
+}
+
+static void on_lease_lost(void *data, enum vdc_rc rc, const struct vdc_err *err)
+{
+    struct manager *manager = data;
+    vdc_log_warn("store lease lost: %s (%s) -> a new one is asked for", vdc_err_text(err),
+                 vdc_rc_name(rc));
+    vdc_etcd_lease_close(manager->lease, NULL, NULL);
+    manager->lease = NULL;
+    manager->lease_id = 0;
+    retry_later(manager);
+}
+
+static void open_lease(struct manager *manager)
+{
+    static const struct vdc_etcd_lease_calls calls = {.on_renewed = on_renewed,
+                                                      .on_lost = on_lease_lost};
+    if (manager->lease == NULL &&
+        vdc_etcd_lease_open(manager->etcd, manager->config.leader_ttl_s, &calls, manager,
+                            &manager->lease) != VDC_RC_OK) {
+        retry_later(manager);
+    }
+}
+
+/* ---- what the store says of zones and leaders ---- */
+
+/* "…/leaders/prod" -> "prod"; NULL for keys below it (the fence of guarded writes). */
+static const char *name_of(const char *key, const char *prefix)
+{
+    const char *name = key + strlen(prefix);
+    return vdc_name_valid(name) ? name : NULL;
+}
+
+static void take_zone(struct manager *manager, const struct vdc_etcd_kv *kv)
+{
+    const char *name = name_of(kv->key, ZONES_PREFIX);
+    struct vdc_zone_record record;
+    struct vdc_err err = {0};
+    if (name == NULL) {
+        return;
+    }
+    if (vdc_zone_record_decode(kv->value, kv->value_len, &record, &err) != VDC_RC_OK) {
+        vdc_log_error("%s: %s -> ignored", kv->key, vdc_err_text(&err));
+        return;
+    }
+    struct seat *seat = seat_find(manager, name);
+    if (seat == NULL) {
+        seat = seat_open(manager, name);
+    }
+    if (seat != NULL) {
+        seat->record = record;
+        campaign(seat);
+    }
+}
+
+static void take_leader(struct manager *manager, const struct vdc_etcd_kv *kv, bool deleted)
+{
+    const char *name = name_of(kv->key, LEADERS_PREFIX);
+    if (name == NULL) {
+        return;
+    }
+    struct seat *seat = seat_find(manager, name);
+    if (seat == NULL) {
+        seat = seat_open(manager, name); /* the zone's record is on its way */
+    }
+    if (seat == NULL) {
+        return;
+    }
+    if (deleted) {
+        seat->leader_revision = 0;
+        memset(&seat->leader, 0, sizeof seat->leader);
+        if (seat->core != NULL && kv->mod_revision > seat->epoch) {
+            resign(seat, "the leader key is gone");
+        }
+        campaign(seat);
+        return;
+    }
+    struct vdc_err err = {0};
+    if (vdc_leader_record_decode(kv->value, kv->value_len, &seat->leader, &err) != VDC_RC_OK) {
+        vdc_log_error("%s: %s", kv->key, vdc_err_text(&err));
+    }
+    if (seat->leader_revision != kv->create_revision) {
+        vdc_log_info("zone %s: led by %s with epoch %lld", seat->zone, seat->leader.manager,
+                     (long long)kv->create_revision);
+    }
+    seat->leader_revision = kv->create_revision;
+    seat->leader_lease = kv->lease;
+    if (seat->core != NULL && seat->epoch < kv->create_revision) {
+        resign(seat, "another manager leads");
+    }
+    adopt_own_key(seat);
+}
+
+static void open_watches(struct manager *manager);
+
+static void on_zone_events(void *data, const struct vdc_etcd_event *events, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (!events[i].deleted) {
+            take_zone(data, &events[i].kv);
+        }
+    }
+}
+
+static void on_leader_events(void *data, const struct vdc_etcd_event *events, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        take_leader(data, &events[i].kv, events[i].deleted);
+    }
+}
+
+static void on_zones_compacted(void *data, int64_t revision)
+{
+    struct manager *manager = data;
+    vdc_log_warn("watch of zones: history before %lld is gone -> listing again",
+                 (long long)revision);
+    vdc_etcd_watch_close(manager->watch_zones);
+    manager->watch_zones = NULL;
+    open_watches(manager);
+}
+
+static void on_leaders_compacted(void *data, int64_t revision)
+{
+    struct manager *manager = data;
+    vdc_log_warn("watch of leaders: history before %lld is gone -> listing again",
+                 (long long)revision);
+    vdc_etcd_watch_close(manager->watch_leaders);
+    manager->watch_leaders = NULL;
+    open_watches(manager);
+}
+
+static void on_zones_listed(void *data, enum vdc_rc rc, const struct vdc_etcd_kv *kvs, size_t count,
+                            int64_t revision, bool more, const struct vdc_err *err)
+{
+    static const struct vdc_etcd_watch_calls calls = {.on_events = on_zone_events,
+                                                      .on_compacted = on_zones_compacted};
+    struct manager *manager = data;
+    if (rc == VDC_RC_CANCELLED) {
+        return;
+    }
+    if (rc != VDC_RC_OK) {
+        vdc_log_warn("store: list of zones: %s -> again", vdc_err_text(err));
+        retry_later(manager);
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        take_zone(manager, &kvs[i]);
+    }
+    if (!more && manager->watch_zones == NULL &&
+        vdc_etcd_watch_open(manager->etcd, ZONES_PREFIX, revision + 1, &calls, manager,
+                            &manager->watch_zones) != VDC_RC_OK) {
+        retry_later(manager);
+    }
+}
+
+static void on_leaders_listed(void *data, enum vdc_rc rc, const struct vdc_etcd_kv *kvs,
+                              size_t count, int64_t revision, bool more, const struct vdc_err *err)
+{
+    static const struct vdc_etcd_watch_calls calls = {.on_events = on_leader_events,
+                                                      .on_compacted = on_leaders_compacted};
+    struct manager *manager = data;
+    if (rc == VDC_RC_CANCELLED) {
+        return;
+    }
+    if (rc != VDC_RC_OK) {
+        vdc_log_warn("store: list of leaders: %s -> again", vdc_err_text(err));
+        retry_later(manager);
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        take_leader(manager, &kvs[i], false);
+    }
+    if (!more && manager->watch_leaders == NULL &&
+        vdc_etcd_watch_open(manager->etcd, LEADERS_PREFIX, revision + 1, &calls, manager,
+                            &manager->watch_leaders) != VDC_RC_OK) {
+        retry_later(manager);
+    }
+    /* Zones without a leader key are known to be free only now. */
+    for (struct seat *seat = manager->seats; !more && seat != NULL; seat = seat->next) {
+        campaign(seat);
+    }
+}
+
+static void open_watches(struct manager *manager)
+{
+    if ((manager->watch_leaders == NULL &&
+         vdc_etcd_list(manager->etcd, LEADERS_PREFIX, on_leaders_listed, manager, NULL) !=
+             VDC_RC_OK) ||
+        (manager->watch_zones == NULL &&
+         vdc_etcd_list(manager->etcd, ZONES_PREFIX, on_zones_listed, manager, NULL) != VDC_RC_OK)) {
+        retry_later(manager);
+    }
+}
+
+static void on_retry(uv_timer_t *timer)
+{
+    struct manager *manager = timer->data;
+    if (manager->stopping) {
+        return;
+    }
+    open_watches(manager);
+    open_lease(manager);
+    for (struct seat *seat = manager->seats; seat != NULL; seat = seat->next) {
+        if (seat->broken) {
+            resign(seat, "a write could not be sent");
+        }
+        retake(seat);
+        campaign(seat);
+    }
+}
+
+/* Whatever is missing is tried again by on_retry(), which knows what there is. */
+static void retry_later(struct manager *manager)
+{
+    if (!manager->stopping && !uv_is_active((uv_handle_t *)&manager->retry)) {
+        uv_timer_start(&manager->retry, on_retry, RETRY_MS, 0);
+    }
+}
+
+enum vdc_rc seats_open(struct manager *manager, struct vdc_err *err)
+{
+    (void)err;
+    uv_timer_init(manager->loop, &manager->retry);
+    manager->retry.data = manager;
+    open_lease(manager);
+    open_watches(manager);
+    return VDC_RC_OK;
+}
+
+static void on_revoked(void *data, enum vdc_rc rc)
+{
+    struct manager *manager = data;
+    vdc_log_info("store lease given back: %s", vdc_rc_name(rc));
+    manager->revoked = true;
+}
+
+void seats_close(struct manager *manager)
+{
+    manager->stopping = true;
+    uv_close((uv_handle_t *)&manager->retry, NULL);
+    vdc_etcd_watch_close(manager->watch_zones);
+    vdc_etcd_watch_close(manager->watch_leaders);
+    for (struct seat *seat = manager->seats; seat != NULL; seat = seat->next) {
+        resign(seat, "this manager stops");
+        uv_close((uv_handle_t *)&seat->timer, NULL);
+    }
+    manager->revoked = manager->lease == NULL;
+    vdc_etcd_lease_close(manager->lease, on_revoked, manager);
+    manager->lease = NULL;
+}
