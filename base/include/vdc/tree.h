@@ -130,7 +130,7 @@ bool vdc_tree_read_list(const struct vdc_tree_node *node, const char *what,
 
 struct vdc_tree_map {
     const struct vdc_tree_node *node;
-    const char *what; /* borrowed until the end */
+    const char *what; /* "class gold"; "" for the map of the whole file; borrowed until the end */
     struct vdc_diags *diags;
     const char *asked[VDC_TREE_FIELDS_MAX]; /* static strings, borrowed */
     size_t asked_count;

@@ -203,12 +203,14 @@ const char *vdc_policy_reason_text(enum vdc_policy_reason reason); /* as in the 
 #define VDC_POLICY_PARTS_MAX 16
 #define VDC_POLICY_CHANGES_MAX 8
 #define VDC_POLICY_DETAIL_CAP 192
+/* A rule's name, or "TENANT.partitions". */
+#define VDC_POLICY_RULE_CAP (VDC_NAME_CAP + 16)
 
 struct vdc_policy_rejection {
     char node[VDC_NAME_CAP]; /* "": the request as a whole (QUOTA, CLASS, TENANT, TARGET) */
     char rack[VDC_NAME_CAP];
     enum vdc_policy_reason reason;      /* the first that failed, in the order of the list */
-    char rule[VDC_NAME_CAP];            /* RULE: its name; QUOTA: "acme.memory"; else "" */
+    char rule[VDC_POLICY_RULE_CAP];     /* RULE: its name; QUOTA: "acme.memory"; else "" */
     char detail[VDC_POLICY_DETAIL_CAP]; /* "rack r1 holds db-1"; "asks 512 MiB, 256 MiB free" */
     uint64_t
         asked; /* CPU: milli-CPU of the machine; MEMORY: bytes; VCPUS: count; QUOTA: its unit */
@@ -218,7 +220,7 @@ struct vdc_policy_rejection {
 /* How many nodes were rejected for one reason (and rule). */
 struct vdc_policy_tally {
     enum vdc_policy_reason reason;
-    char rule[VDC_NAME_CAP];
+    char rule[VDC_POLICY_RULE_CAP];
     uint64_t nodes;
 };
 
@@ -247,7 +249,7 @@ const char *vdc_policy_change_name(enum vdc_policy_change_kind kind); /* "drop-r
 
 struct vdc_policy_change {
     enum vdc_policy_change_kind kind;
-    char rule[VDC_NAME_CAP];
+    char rule[VDC_POLICY_RULE_CAP];
     char node[VDC_NAME_CAP];
     uint64_t amount;
 };
