@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+
+#include "cli.h"
+
+int cli_node_list(struct cli *cli)
+{
+    static const struct cli_column columns[] = {
+        {"NODE", "name", CLI_TEXT},
+        {"RACK", "spec.rack", CLI_TEXT},
+        {"STATE", "status.state", CLI_TEXT},
+        {"LINK", "status.connected", CLI_TEXT},
+        {"LEASE", "status.lease_left_ms", CLI_MS},
+        {"PARTITIONS", "status.partitions", CLI_TEXT},
+        {"CPUS", "spec.cpus", CLI_TEXT},
+        {"MEMORY", "status.allocation.zone_memory_bytes", CLI_BYTES},
+        {"USED", "status.allocation.zone_memory_used_bytes", CLI_BYTES},
+        {"BY", "spec.accelerator", CLI_TEXT},
+    };
+    int status;
+    json_t *items = cli_list(cli, "/v1/nodes", "list nodes", &status);
+    if (items != NULL) {
+        cli_print_list(cli, items, columns, VDC_COUNT_OF(columns));
+        json_decref(items);
+    }
+    return status;
+}
+
+int cli_node_show(struct cli *cli)
+{
+    char path[CLI_PATH_CAP];
+    int status;
+    snprintf(path, sizeof path, "/v1/nodes/%s", cli->args[0]);
+    json_t *item = cli_get(cli, path, "show node", &status);
+    if (item != NULL) {
+        cli_print_item(cli, item);
+        json_decref(item);
+    }
+    return status;
+}
