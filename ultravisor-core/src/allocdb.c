@@ -1,0 +1,384 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A transaction's way:
+ *
+ *     form -> role -> request id known? -> epoch -> operations ------------> record, answer stored
+ *      |       |            |               |            | refused
+ *      no record         stored answer   no record       undo all -> refusal recorded and stored
+ *
+ * Replaying a record goes the same way from the operations on, with every choice already made, and
+ * then compares the digest.
+ */
+#include <vdc/allocdb.h>
+
+#include <string.h>
+
+#include "allocdb_internal.h"
+#include "tx_codec.h"
+
+#define ull(x) ((unsigned long long)(x))
+
+struct vdc_allocdb *vdc_allocdb_create(void)
+{
+    struct vdc_allocdb *db = VDC_NEW(struct vdc_allocdb);
+    db->slots_unused = SLOT_NONE;
+    db->scratch_cpus = vdc_calloc(VDC_NODE_CPUS_MAX, sizeof(db->scratch_cpus[0]));
+    (void)zone_make(db, "");
+    db->zones[NODE_ZONE].pub.joined = true;
+    zone_refresh(db, NODE_ZONE);
+    return db;
+}
+
+void vdc_allocdb_destroy(struct vdc_allocdb *db)
+{
+    if (db == NULL) {
+        return;
+    }
+    undo_forget(db, 0);
+    for (uint32_t s = 0; s < db->slots_len; s++) {
+        struct slot *slot = slot_at(db, s);
+        free(slot->cpus);
+        free(slot->blocks);
+        free(slot->config);
+    }
+    for (uint32_t s = 0; s < db->slots_len; s += SLOTS_PER_CHUNK) {
+        free(db->chunks[s / SLOTS_PER_CHUNK]);
+    }
+    free(db->chunks);
+    for (uint32_t z = 0; z < db->zones_len; z++) {
+        free(db->zones[z].free);
+        free(db->zones[z].free_numa);
+    }
+    free(db->zones);
+    for (uint32_t i = 0; i < db->numa_len; i++) {
+        pagemap_deinit(&db->numa[i].map);
+        free(db->numa[i].mask);
+    }
+    free(db->numa);
+    free(db->cpus);
+    free(db->cpu_index);
+    for (uint32_t i = 0; i < db->answers_len; i++) {
+        free(db->answers[i].refusal);
+    }
+    free(db->answers);
+    free(db->claims);
+    idmap_deinit(&db->by_id);
+    idmap_deinit(&db->claim_by_id);
+    idmap_deinit(&db->answer_by_id);
+    free(db->undo);
+    free(db->saved_zones);
+    free(db->scratch_cpus);
+    free(db->scratch_blocks);
+    free(db);
+}
+
+/* --- answers --- */
+
+void answer_store(struct vdc_allocdb *db, const struct vdc_id *request_id,
+                  const struct vdc_tx_result *result)
+{
+    if (vdc_id_is_none(request_id)) {
+        return;
+    }
+    uint32_t at;
+    if (db->answers_len < VDC_ALLOCDB_REQUESTS_MAX) {
+        VDC_GROW(db->answers, db->answers_cap, (size_t)db->answers_len + 1);
+        at = db->answers_len++;
+    } else {
+        at = db->answers_oldest;
+        db->answers_oldest = (at + 1) % VDC_ALLOCDB_REQUESTS_MAX;
+        idmap_remove(&db->answer_by_id, &db->answers[at].request_id);
+        free(db->answers[at].refusal);
+    }
+    db->answers[at] = (struct answer){.request_id = *request_id, .sequence = result->sequence};
+    if (result->rc != VDC_RC_OK) {
+        db->answers[at].refusal = vdc_memdup(result, sizeof(*result));
+    }
+    idmap_put(&db->answer_by_id, request_id, at);
+}
+
+static bool answer_find(const struct vdc_allocdb *db, const struct vdc_id *request_id,
+                        struct vdc_tx_result *result)
+{
+    uint32_t at =
+        vdc_id_is_none(request_id) ? VDC_IDMAP_NONE : idmap_get(&db->answer_by_id, request_id);
+    if (at == VDC_IDMAP_NONE) {
+        return false;
+    }
+    const struct answer *answer = &db->answers[at];
+    if (answer->refusal != NULL) {
+        *result = *answer->refusal;
+    } else {
+        *result = (struct vdc_tx_result){.op = VDC_TX_OP_NONE, .sequence = answer->sequence};
+    }
+    result->repeated = true;
+    return true;
+}
+
+/* --- records --- */
+
+static void record_begin(struct vdc_buf *record, const struct vdc_tx *tx,
+                         const struct vdc_tx_result *result, uint32_t ops_len)
+{
+    vdc_buf_clear(record);
+    uint8_t *to = (uint8_t *)vdc_buf_reserve(record, RECORD_HEAD_BYTES);
+    to = wire_put_u32(to, RECORD_VERSION);
+    to = wire_put_u32(to, (uint32_t)result->rc);
+    to = wire_put_u64(to, result->sequence);
+    to = wire_put_u64(to, 0);
+    to = wire_put_u64(to, 0);
+    (void)wire_put(to, tx->request_id.bytes, 16);
+    record->len += RECORD_HEAD_BYTES;
+    vdc_tx_result_encode(result, record);
+    tx_encode_head(tx, ops_len, record);
+}
+
+static void record_finish(const struct vdc_allocdb *db, struct vdc_buf *record)
+{
+    uint8_t *to = (uint8_t *)record->data + RECORD_DIGEST_AT;
+    to = wire_put_u64(to, db->digest.lo);
+    (void)wire_put_u64(to, db->digest.hi);
+    (void)vdc_buf_reserve(record, 1);
+    record->data[record->len] = 0;
+}
+
+/* --- epochs and claims --- */
+
+static void raise_epoch(struct vdc_allocdb *db, const struct vdc_tx *tx)
+{
+    uint32_t z = zone_find(db, tx->zone);
+    if (z != ZONE_NONE && tx->epoch > db->zones[z].pub.epoch) {
+        db->zones[z].pub.epoch = tx->epoch;
+        zone_refresh(db, z);
+    }
+}
+
+/* All that a prepared transaction created hangs together in the claim, for its settling. */
+static void make_claim(struct vdc_allocdb *db, const struct vdc_tx *tx, uint32_t zone)
+{
+    struct claim *claim = claim_make(db, &tx->claim, zone);
+    claim->sequence = db->sequence;
+    for (size_t i = db->undo_len; i-- > 0;) {
+        if (db->undo[i].kind == UNDO_CREATE) {
+            struct slot *slot = slot_at(db, db->undo[i].slot);
+            slot->next_in_claim = claim->first_slot;
+            claim->first_slot = slot->number;
+            claim->partitions++;
+        }
+    }
+    struct vdc_digest item = digest_of_claim(db, claim);
+    digest_add(&db->digest, &item);
+}
+
+static enum vdc_rc settle_claim(struct op_run *run)
+{
+    struct vdc_allocdb *db = run->db;
+    struct claim *claim = claim_find(db, &run->tx->claim);
+    if (run->zone == ZONE_NONE || claim == NULL) {
+        return op_refuse(run, VDC_RC_NOT_FOUND, VDC_RULE_UNKNOWN_CLAIM, 0, 0,
+                         "no such claim, or settled before");
+    }
+    if (claim->zone != run->zone) {
+        return op_refuse(run, VDC_RC_FORBIDDEN, VDC_RULE_ZONE, 0, 0,
+                         "the claim belongs to zone \"%s\"", db->zones[claim->zone].pub.name);
+    }
+    struct vdc_digest item = digest_of_claim(db, claim);
+    digest_sub(&db->digest, &item);
+    uint32_t next;
+    for (uint32_t s = claim->first_slot; s != SLOT_NONE; s = next) {
+        struct slot *slot = slot_at(db, s);
+        next = slot->next_in_claim;
+        slot->next_in_claim = SLOT_NONE;
+        if (run->tx->kind == VDC_TX_COMMIT_CLAIM) {
+            slot->pub.claim = (struct vdc_id){0};
+            slot->pub.sequence = db->sequence + 1;
+            slot_refresh(db, slot);
+        } else {
+            op_destroy_slot(db, slot);
+        }
+    }
+    claim_remove(db, claim);
+    return VDC_RC_OK;
+}
+
+static enum vdc_rc judge_prepare(struct op_run *run)
+{
+    if (claim_find(run->db, &run->tx->claim) != NULL) {
+        return op_refuse(run, VDC_RC_EXISTS, VDC_RULE_CLAIM_EXISTS, 0, 0,
+                         "a claim with that id is not settled yet");
+    }
+    if (run->db->claims_len == VDC_ALLOCDB_CLAIMS_MAX) {
+        return op_refuse(run, VDC_RC_LIMIT, VDC_RULE_LIMIT, VDC_ALLOCDB_CLAIMS_MAX + 1,
+                         VDC_ALLOCDB_CLAIMS_MAX, "%d unsettled claims", VDC_ALLOCDB_CLAIMS_MAX);
+    }
+    return VDC_RC_OK;
+}
+
+/* --- the transaction --- */
+
+static enum vdc_rc run_ops(struct op_run *run)
+{
+    enum vdc_rc rc = VDC_RC_OK;
+    run->index = VDC_TX_OP_NONE;
+    switch (run->tx->kind) {
+    case VDC_TX_APPLY:
+        break;
+    case VDC_TX_PREPARE:
+        rc = judge_prepare(run);
+        break;
+    case VDC_TX_COMMIT_CLAIM:
+    case VDC_TX_ABORT_CLAIM:
+        return settle_claim(run);
+    }
+    for (uint32_t i = 0; rc == VDC_RC_OK && i < run->tx->ops_len; i++) {
+        run->index = i;
+        rc = op_apply(run, &run->tx->ops[i]);
+    }
+    run->index = VDC_TX_OP_NONE;
+    if (rc == VDC_RC_OK && run->record != NULL && run->record->len > VDC_TX_BYTES_MAX) {
+        return op_refuse(run, VDC_RC_LIMIT, VDC_RULE_LIMIT, run->record->len, VDC_TX_BYTES_MAX,
+                         "resolved, it takes %zu bytes, limit %u", run->record->len,
+                         VDC_TX_BYTES_MAX);
+    }
+    return rc;
+}
+
+/* All operations succeeded: what they did is now the state. */
+static void stand(struct op_run *run)
+{
+    struct vdc_allocdb *db = run->db;
+    db->sequence++;
+    raise_epoch(db, run->tx);
+    if (run->tx->kind == VDC_TX_PREPARE) {
+        make_claim(db, run->tx, run->zone);
+    }
+    undo_forget(db, db->sequence);
+}
+
+static enum vdc_rc apply_tx(struct vdc_allocdb *db, const struct vdc_tx *tx,
+                            struct vdc_tx_result *result, struct vdc_buf *record)
+{
+    struct op_run run = {
+        .db = db, .tx = tx, .zone = zone_find(db, tx->zone), .result = result, .record = record};
+    *result = (struct vdc_tx_result){.op = VDC_TX_OP_NONE, .sequence = db->sequence + 1};
+    if (record != NULL) {
+        record_begin(record, tx, result, tx->ops_len);
+    }
+    if (run_ops(&run) == VDC_RC_OK) {
+        stand(&run);
+        answer_store(db, &tx->request_id, result);
+        if (record != NULL) {
+            record_finish(db, record);
+        }
+        return VDC_RC_OK;
+    }
+    undo_all(db);
+    result->sequence = 0;
+    if (record != NULL) {
+        vdc_buf_clear(record);
+        if (run.stored && !vdc_id_is_none(&tx->request_id)) {
+            result->sequence = ++db->sequence;
+            raise_epoch(db, tx);
+            answer_store(db, &tx->request_id, result);
+            record_begin(record, tx, result, 0);
+            record_finish(db, record);
+        }
+    }
+    return result->rc;
+}
+
+/* Refusals that stand whatever the state holds. */
+static enum vdc_rc judge_tx(const struct vdc_allocdb *db, const struct vdc_tx *tx,
+                            struct vdc_tx_result *result)
+{
+    struct op_run run = {.tx = tx, .result = result, .index = VDC_TX_OP_NONE};
+    struct vdc_err err;
+    enum vdc_rc rc = vdc_tx_validate(tx, &err);
+    if (rc != VDC_RC_OK) {
+        return op_refuse(&run, rc, VDC_RULE_FORM, 0, 0, "%s", err.text);
+    }
+    if (tx->role == VDC_ROLE_IO || tx->role == VDC_ROLE_GUEST) {
+        return op_refuse(&run, VDC_RC_FORBIDDEN, VDC_RULE_ROLE, 0, 0,
+                         "guests and I/O partitions change nothing here");
+    }
+    if (tx->role == VDC_ROLE_COMMAND && tx->zone[0] == 0) {
+        return op_refuse(&run, VDC_RC_FORBIDDEN, VDC_RULE_ROLE, 0, 0,
+                         "the node's own slice belongs to no leader");
+    }
+    if (answer_find(db, &tx->request_id, result)) {
+        return result->rc;
+    }
+    uint32_t z = zone_find(db, tx->zone);
+    uint64_t newest = z == ZONE_NONE ? 0 : db->zones[z].pub.epoch;
+    if (tx->role == VDC_ROLE_COMMAND && tx->epoch < newest) {
+        return op_refuse(&run, VDC_RC_STALE, VDC_RULE_EPOCH, tx->epoch, newest,
+                         "epoch %llu of zone %s has passed, the newest is %llu", ull(tx->epoch),
+                         tx->zone, ull(newest));
+    }
+    return VDC_RC_OK;
+}
+
+enum vdc_rc vdc_allocdb_commit(struct vdc_allocdb *db, const struct vdc_tx *tx,
+                               struct vdc_tx_result *result, struct vdc_buf *record)
+{
+    *result = (struct vdc_tx_result){.op = VDC_TX_OP_NONE};
+    vdc_buf_clear(record);
+    enum vdc_rc rc = judge_tx(db, tx, result);
+    if (rc != VDC_RC_OK || result->repeated) {
+        return rc;
+    }
+    return apply_tx(db, tx, result, record);
+}
+
+static enum vdc_rc replay(struct vdc_allocdb *db, const struct vdc_tx *tx,
+                          const struct vdc_tx_result *first, struct vdc_err *err)
+{
+    struct vdc_tx_result result = {0};
+    if (answer_find(db, &tx->request_id, &result)) {
+        return vdc_err_set(err, VDC_RC_CORRUPT, "its request id was answered before");
+    }
+    if (first->rc != VDC_RC_OK) {
+        db->sequence++;
+        raise_epoch(db, tx);
+        answer_store(db, &tx->request_id, first);
+        return VDC_RC_OK;
+    }
+    if (apply_tx(db, tx, &result, NULL) != VDC_RC_OK) {
+        return vdc_err_set(err, VDC_RC_CORRUPT, "does not apply: %s", result.text);
+    }
+    return VDC_RC_OK;
+}
+
+enum vdc_rc vdc_allocdb_apply_record(struct vdc_allocdb *db, const void *record, size_t len,
+                                     struct vdc_err *err)
+{
+    struct vdc_record_head head;
+    struct vdc_tx tx;
+    struct vdc_tx_result first;
+    if (vdc_record_head_read(record, len, &head) == VDC_RC_OK &&
+        head.sequence != db->sequence + 1) {
+        return vdc_err_set(err, VDC_RC_PROTOCOL, "record %llu does not follow %llu",
+                           ull(head.sequence), ull(db->sequence));
+    }
+    enum vdc_rc rc = vdc_record_decode(record, len, &head, &tx, &first, err);
+    if (rc != VDC_RC_OK) {
+        return vdc_err_set(err, VDC_RC_CORRUPT, "record %llu: %s", ull(head.sequence),
+                           err == NULL ? "" : err->text);
+    }
+    rc = replay(db, &tx, &first, err);
+    vdc_tx_deinit(&tx);
+    if (rc == VDC_RC_OK && !vdc_digest_equal(&db->digest, &head.digest)) {
+        rc = vdc_err_set(err, VDC_RC_CORRUPT, "another digest afterwards");
+    }
+    return rc == VDC_RC_OK ? rc : vdc_err_wrap(err, "record %llu", ull(head.sequence));
+}
+
+uint64_t vdc_allocdb_sequence(const struct vdc_allocdb *db)
+{
+    return db->sequence;
+}
+
+struct vdc_digest vdc_allocdb_digest(const struct vdc_allocdb *db)
+{
+    return db->digest;
+}

@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The database's state and the small changes that everything is made of. Each change in
+ * allocdb_state.c keeps the bitmaps, counters and the digest right and is its own inverse's partner,
+ * so that undoing a refused transaction is calling the partners backwards.
+ *
+ *     allocdb.c           a transaction from checks to record; request ids, epochs, claims
+ *     allocdb_ops.c       one function per operation: judge, resolve, change with an undo entry
+ *     allocdb_state.c     the changes, digest, undo
+ *     allocdb_snapshot.c  snapshot and restore
+ *     allocdb_check.c     every invariant from nothing
+ *     allocdb_read.c      readers
+ */
+#ifndef VDC_ALLOCDB_INTERNAL_H
+#define VDC_ALLOCDB_INTERNAL_H
+
+#include <vdc/allocdb.h>
+#include <vdc/base.h>
+
+#include "idmap.h"
+#include "pagemap.h"
+
+#define SLOT_NONE UINT32_MAX
+#define SLOTS_PER_CHUNK 256
+#define NODE_ZONE 0 /* the zone "": the node's own slice */
+#define ZONE_NONE UINT32_MAX
+
+struct cpu {
+    struct vdc_cpu_info info;
+    uint16_t zone;
+    uint32_t owner; /* slot, or SLOT_NONE */
+};
+
+struct numa {
+    uint32_t number;
+    uint32_t cpus;
+    uint32_t first_word; /* of the CPU bitmaps: where its CPUs lie */
+    uint32_t end_word;
+    uint64_t *mask; /* bit per CPU index */
+    struct pagemap map;
+};
+
+struct zone {
+    struct vdc_zone_slice pub;
+    uint64_t *free;      /* bit per CPU index: in this zone and not dedicated */
+    uint32_t *free_numa; /* number of those per NUMA index */
+    uint64_t name_hash;  /* stands for the zone in its CPUs' digests */
+    struct vdc_digest item;
+};
+
+struct slot {
+    struct vdc_partition pub; /* first: readers get a pointer to it */
+    uint32_t number;
+    uint32_t zone;
+    bool live;
+    uint16_t *cpus;
+    size_t cpus_cap;
+    struct vdc_memory_block *blocks;
+    size_t blocks_cap;
+    uint8_t *config;
+    size_t config_cap;
+    struct vdc_digest fixed; /* of what never changes */
+    struct vdc_digest item;  /* its part of the database's digest, blocks and CPUs apart */
+    uint32_t next_unused;
+    uint32_t next_in_claim;
+};
+
+struct claim {
+    struct vdc_id id;
+    uint32_t zone;
+    uint32_t first_slot;
+    uint32_t partitions;
+    uint64_t sequence;
+};
+
+/* A stored answer; refusals have their details elsewhere, because they are rare. */
+struct answer {
+    struct vdc_id request_id;
+    uint64_t sequence;
+    struct vdc_tx_result *refusal; /* NULL: OK */
+};
+
+enum undo_kind {
+    UNDO_ZONE_NEW,    /* zone */
+    UNDO_ZONE_FIELDS, /* zone, number = saved zone */
+    UNDO_CPU_ZONE,    /* zone = where it was, number = CPU index */
+    UNDO_CPU_ASSIGN,  /* slot, number = CPU index */
+    UNDO_CPU_RELEASE, /* slot, number = CPU index */
+    UNDO_SHARED,      /* slot, a = what it was */
+    UNDO_MEM_TAKE,    /* slot, number = NUMA index, a = addr, b = bytes */
+    UNDO_MEM_FREE,    /* the same */
+    UNDO_RUN,         /* slot, a = what it was */
+    UNDO_GENERATION,  /* slot, a */
+    UNDO_CONFIG,      /* slot, saved = bytes, a = length */
+    UNDO_CREATE,      /* slot */
+    UNDO_DESTROY,     /* slot */
+};
+
+struct undo {
+    enum undo_kind kind;
+    uint32_t zone;
+    uint32_t slot; /* SLOT_NONE: no partition is touched */
+    uint32_t number;
+    uint64_t a;
+    uint64_t b;
+    uint8_t *saved;
+};
+
+struct vdc_allocdb {
+    uint64_t sequence;
+    struct vdc_digest digest;
+
+    struct cpu *cpus; /* ascending by number */
+    uint32_t cpus_len;
+    uint32_t cpu_words;  /* words of a bitmap over them */
+    uint16_t *cpu_index; /* CPU number -> index + 1; 65536 entries or NULL */
+    struct numa *numa;   /* ascending by number */
+    uint32_t numa_len;
+    uint64_t memory_bytes;
+
+    struct zone *zones;
+    size_t zones_cap;
+    uint32_t zones_len;
+
+    struct slot **chunks;
+    size_t chunks_cap;
+    uint32_t slots_len;    /* ever made */
+    uint32_t slots_unused; /* head of the list, SLOT_NONE: none */
+    uint32_t partitions_len;
+    struct idmap by_id;
+
+    struct claim *claims; /* unordered */
+    size_t claims_cap;
+    uint32_t claims_len;
+    struct idmap claim_by_id;
+
+    struct answer *answers; /* ring once it has VDC_ALLOCDB_REQUESTS_MAX entries */
+    size_t answers_cap;
+    uint32_t answers_len;
+    uint32_t answers_oldest;
+    struct idmap answer_by_id;
+
+    /* Of the transaction under way. */
+    struct undo *undo;
+    size_t undo_cap;
+    size_t undo_len;
+    struct vdc_zone_slice *saved_zones;
+    size_t saved_zones_cap;
+    size_t saved_zones_len;
+    uint16_t *scratch_cpus; /* VDC_NODE_CPUS_MAX */
+    struct vdc_memory_block *scratch_blocks;
+    size_t scratch_blocks_cap;
+    uint32_t scratch_blocks_len;
+};
+
+static inline struct slot *slot_at(const struct vdc_allocdb *db, uint32_t number)
+{
+    return &db->chunks[number / SLOTS_PER_CHUNK][number % SLOTS_PER_CHUNK];
+}
+
+/* Index of the CPU with that number; UINT32_MAX: none. */
+static inline uint32_t cpu_index_of(const struct vdc_allocdb *db, uint32_t number)
+{
+    if (db->cpu_index == NULL || number > UINT16_MAX) {
+        return UINT32_MAX;
+    }
+    return (uint32_t)db->cpu_index[number] - 1;
+}
+
+/* --- allocdb_state.c --- */
+
+/* UINT32_MAX: no such NUMA node. */
+uint32_t numa_index_of(const struct vdc_allocdb *db, uint32_t number);
+/* ZONE_NONE: never heard of. */
+uint32_t zone_find(const struct vdc_allocdb *db, const char *name);
+/* Appends a zone that has not joined; not in the digest before it has an epoch or joins. */
+uint32_t zone_make(struct vdc_allocdb *db, const char *name);
+void zone_unmake(struct vdc_allocdb *db, uint32_t zone); /* the last one, holding nothing */
+/* Puts the zone's present fields into the digest in place of its earlier ones. */
+void zone_refresh(struct vdc_allocdb *db, uint32_t zone);
+uint64_t zone_capacity(const struct vdc_zone_slice *slice, uint32_t pool_cpus);
+
+void cpu_move(struct vdc_allocdb *db, uint32_t index, uint32_t zone); /* not dedicated */
+void cpu_assign(struct vdc_allocdb *db, struct slot *slot, uint32_t index);
+void cpu_release(struct vdc_allocdb *db, struct slot *slot, uint32_t index);
+void shared_set(struct vdc_allocdb *db, struct slot *slot, uint32_t milli);
+/* Books a range into the slot's blocks, digest, slice: the page map is the caller's... */
+void memory_book(struct vdc_allocdb *db, struct slot *slot, uint32_t numa, uint64_t addr,
+                 uint64_t bytes);
+/* ... and out of them. */
+void memory_unbook(struct vdc_allocdb *db, struct slot *slot, uint32_t numa, uint64_t addr,
+                   uint64_t bytes);
+
+/* An unused slot, not in any table yet. */
+struct slot *slot_make(struct vdc_allocdb *db);
+void slot_recycle(struct vdc_allocdb *db, struct slot *slot);
+void slot_set_config(struct slot *slot, const uint8_t *config, uint32_t len);
+/* Into (out of) the tables and the digest; holds nothing. */
+void slot_enter(struct vdc_allocdb *db, struct slot *slot);
+void slot_leave(struct vdc_allocdb *db, struct slot *slot);
+/* Hash of what never changes but by a new configuration; then slot_refresh. */
+void slot_rehash(struct slot *slot);
+void slot_refresh(struct vdc_allocdb *db, struct slot *slot);
+
+struct claim *claim_find(const struct vdc_allocdb *db, const struct vdc_id *id);
+struct claim *claim_make(struct vdc_allocdb *db, const struct vdc_id *id, uint32_t zone);
+void claim_remove(struct vdc_allocdb *db, struct claim *claim);
+
+/* Replaces the inventory, carrying over who holds what; the caller has judged it. */
+void inventory_replace(struct vdc_allocdb *db, const struct vdc_op_inventory_set *set);
+
+struct undo *undo_push(struct vdc_allocdb *db, enum undo_kind kind, uint32_t slot);
+void undo_all(struct vdc_allocdb *db);
+/* The transaction stands: stamps what it touched with `sequence`, lets go of what it saved. */
+void undo_forget(struct vdc_allocdb *db, uint64_t sequence);
+
+void digest_add(struct vdc_digest *digest, const struct vdc_digest *item);
+void digest_sub(struct vdc_digest *digest, const struct vdc_digest *item);
+struct vdc_digest digest_of_cpu(const struct vdc_allocdb *db, uint32_t index);
+struct vdc_digest digest_of_numa(const struct numa *numa);
+struct vdc_digest digest_of_zone(const struct vdc_zone_slice *slice);
+struct vdc_digest digest_of_slot(const struct slot *slot);
+struct vdc_digest digest_of_block(const struct slot *slot, const struct vdc_memory_block *block);
+struct vdc_digest digest_of_claim(const struct vdc_allocdb *db, const struct claim *claim);
+
+/* --- allocdb_ops.c --- */
+
+struct op_run {
+    struct vdc_allocdb *db;
+    const struct vdc_tx *tx;
+    uint32_t zone; /* ZONE_NONE until a zone-set makes it */
+    uint32_t index;
+    struct vdc_tx_result *result;
+    struct vdc_buf *record; /* NULL: replaying */
+    bool stored;            /* a refusal by the state: becomes the request's answer */
+};
+
+/* One operation; not OK: refused, result filled. What it changed before that is in the undo log. */
+enum vdc_rc op_apply(struct op_run *run, const struct vdc_op *op) VDC_MUST_USE;
+/* Fills a refusal. `fmt` is the sentence behind "op N name: ". */
+enum vdc_rc op_refuse(struct op_run *run, enum vdc_rc rc, enum vdc_tx_rule rule, uint64_t asked,
+                      uint64_t free, const char *fmt, ...) VDC_PRINTF(6, 7);
+/* Releases all that the partition holds and takes it out. */
+void op_destroy_slot(struct vdc_allocdb *db, struct slot *slot);
+
+/* --- allocdb.c --- */
+
+/* Keeps the answer, dropping the oldest one when there are too many. */
+void answer_store(struct vdc_allocdb *db, const struct vdc_id *request_id,
+                  const struct vdc_tx_result *result);
+
+#endif

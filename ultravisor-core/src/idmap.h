@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A hash table from ids to 32-bit numbers (indexes into the arrays of the database). Open
+ * addressing with linear probing in one array: no allocation per entry, one or two cache lines per
+ * lookup. Not uthash, because its handle in every element and its growth by relinking cost more than
+ * the rest of a transaction. Never iterated, so its order shows nowhere.
+ */
+#ifndef VDC_IDMAP_H
+#define VDC_IDMAP_H
+
+#include <stdint.h>
+
+#include <vdc/id.h>
+
+#define VDC_IDMAP_NONE UINT32_MAX
+
+struct idmap_cell {
+    struct vdc_id id; /* none: free */
+    uint32_t value;
+};
+
+struct idmap {
+    struct idmap_cell *cells;
+    uint32_t cap; /* power of two, or 0 */
+    uint32_t len; /* <= cap * 3 / 4 */
+};
+
+void idmap_deinit(struct idmap *map);
+/* VDC_IDMAP_NONE: not there. */
+uint32_t idmap_get(const struct idmap *map, const struct vdc_id *id);
+/* `id` is not none and not there yet. */
+void idmap_put(struct idmap *map, const struct vdc_id *id, uint32_t value);
+/* `id` is there. */
+void idmap_remove(struct idmap *map, const struct vdc_id *id);
+
+#endif

@@ -1,0 +1,478 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One function, set_range(), makes every change: it walks the tiers, splits what it changes in part
+ * and merges what became free whole. Taking and freeing differ only in the value that they write.
+ *
+ * An entry: 0 free, 1 + owner, ABSENT, or SPLIT | table number.
+ */
+#include "pagemap.h"
+
+#include <string.h>
+
+#include <vdc/base.h>
+
+#define FREE UINT32_C(0)
+#define ABSENT UINT32_C(0x7fffffff)
+#define SPLIT UINT32_C(0x80000000)
+#define NO_TABLE UINT32_MAX
+#define TABLE_WORDS (PAGE_FANOUT / 64)
+
+struct page_table {
+    uint32_t entry[PAGE_FANOUT];
+    uint64_t free[TABLE_WORDS];  /* bit: free whole */
+    uint64_t has4k[TABLE_WORDS]; /* tier 1 only; bit: split, with a free entry */
+    uint32_t free_len;
+    uint32_t has4k_len;
+    uint32_t split_len;
+    uint32_t next_unused;
+    bool tier1;
+};
+
+static void bit_put(uint64_t *words, uint32_t i, bool on)
+{
+    uint64_t bit = UINT64_C(1) << (i % 64);
+    words[i / 64] = on ? words[i / 64] | bit : words[i / 64] & ~bit;
+}
+
+static bool bit_get(const uint64_t *words, uint32_t i)
+{
+    return (words[i / 64] >> (i % 64) & 1) != 0;
+}
+
+/* Lowest set bit, UINT32_MAX: none. */
+static uint32_t bit_first(const uint64_t *words, uint32_t words_len)
+{
+    for (uint32_t w = 0; w < words_len; w++) {
+        if (words[w] != 0) {
+            return w * 64 + (uint32_t)__builtin_ctzll(words[w]);
+        }
+    }
+    return UINT32_MAX;
+}
+
+static bool is_split(uint32_t entry)
+{
+    return (entry & SPLIT) != 0;
+}
+
+static struct page_table *table_of(const struct pagemap *map, uint32_t entry)
+{
+    VDC_ASSERT(is_split(entry));
+    return map->tables[entry & ~SPLIT];
+}
+
+static void child_set(struct pagemap *map, struct page_table *table, uint32_t i, uint32_t entry)
+{
+    uint32_t old = table->entry[i];
+    table->entry[i] = entry;
+    table->split_len += (uint32_t)is_split(entry) - (uint32_t)is_split(old);
+    bool was_free = old == FREE;
+    bool is_free = entry == FREE;
+    if (was_free != is_free) {
+        bit_put(table->free, i, is_free);
+        uint64_t *counter = table->tier1 ? &map->free_2m : &map->free_4k;
+        *counter = is_free ? *counter + 1 : *counter - 1;
+        table->free_len = is_free ? table->free_len + 1 : table->free_len - 1;
+    }
+}
+
+static void root_set(struct pagemap *map, uint32_t i, uint32_t entry)
+{
+    bool was_free = map->root[i] == FREE;
+    bool is_free = entry == FREE;
+    map->root[i] = entry;
+    if (was_free != is_free) {
+        bit_put(map->root_free, i, is_free);
+        map->free_1g = is_free ? map->free_1g + 1 : map->free_1g - 1;
+    }
+}
+
+/* A table whose entries are all `fill` (no split). Its free entries are counted in the map. */
+static uint32_t table_make(struct pagemap *map, bool tier1, uint32_t fill)
+{
+    uint32_t number = map->tables_unused;
+    if (number == NO_TABLE) {
+        VDC_GROW(map->tables, map->tables_cap, (size_t)map->tables_len + 1);
+        number = map->tables_len++;
+        map->tables[number] = VDC_NEW(struct page_table);
+    } else {
+        map->tables_unused = map->tables[number]->next_unused;
+    }
+    struct page_table *table = map->tables[number];
+    for (uint32_t i = 0; i < PAGE_FANOUT; i++) {
+        table->entry[i] = fill;
+    }
+    memset(table->free, fill == FREE ? 0xff : 0, sizeof(table->free));
+    memset(table->has4k, 0, sizeof(table->has4k));
+    table->free_len = fill == FREE ? PAGE_FANOUT : 0;
+    table->has4k_len = 0;
+    table->split_len = 0;
+    table->tier1 = tier1;
+    uint64_t *counter = tier1 ? &map->free_2m : &map->free_4k;
+    *counter += table->free_len;
+    return number | SPLIT;
+}
+
+/* Gives a table and those below it back; what is free in them is no longer counted. */
+static void table_drop(struct pagemap *map, uint32_t entry)
+{
+    struct page_table *table = table_of(map, entry);
+    for (uint32_t i = 0; table->split_len > 0 && i < PAGE_FANOUT; i++) {
+        if (is_split(table->entry[i])) {
+            table_drop(map, table->entry[i]);
+            child_set(map, table, i, ABSENT);
+        }
+    }
+    uint64_t *counter = table->tier1 ? &map->free_2m : &map->free_4k;
+    *counter -= table->free_len;
+    table->next_unused = map->tables_unused;
+    map->tables_unused = entry & ~SPLIT;
+}
+
+static void has4k_put(struct page_table *table, uint32_t i, bool on)
+{
+    if (bit_get(table->has4k, i) != on) {
+        bit_put(table->has4k, i, on);
+        table->has4k_len = on ? table->has4k_len + 1 : table->has4k_len - 1;
+    }
+}
+
+static void set_range_in_4k(struct pagemap *map, struct page_table *table, uint64_t addr,
+                            uint64_t bytes, uint32_t value)
+{
+    uint32_t first = (uint32_t)(addr / PAGE_4K);
+    uint32_t count = (uint32_t)(bytes / PAGE_4K);
+    for (uint32_t i = first; i < first + count; i++) {
+        child_set(map, table, i, value);
+    }
+}
+
+/* addr is relative to the table's GiB. */
+static void set_range_in_2m(struct pagemap *map, struct page_table *table, uint64_t addr,
+                            uint64_t bytes, uint32_t value)
+{
+    while (bytes > 0) {
+        uint32_t i = (uint32_t)(addr / PAGE_2M);
+        uint64_t inside = addr % PAGE_2M;
+        uint64_t part = VDC_MIN(bytes, PAGE_2M - inside);
+        uint32_t entry = table->entry[i];
+        if (part == PAGE_2M) {
+            if (is_split(entry)) {
+                table_drop(map, entry);
+            }
+            child_set(map, table, i, value);
+            has4k_put(table, i, false);
+        } else {
+            if (!is_split(entry)) {
+                entry = table_make(map, false, entry);
+                child_set(map, table, i, entry);
+            }
+            struct page_table *below = table_of(map, entry);
+            set_range_in_4k(map, below, inside, part, value);
+            has4k_put(table, i, below->free_len > 0);
+            if (below->free_len == PAGE_FANOUT) {
+                table_drop(map, entry);
+                child_set(map, table, i, FREE);
+                has4k_put(table, i, false);
+            }
+        }
+        addr += part;
+        bytes -= part;
+    }
+}
+
+static void set_range(struct pagemap *map, uint64_t addr, uint64_t bytes, uint32_t value)
+{
+    while (bytes > 0) {
+        uint32_t i = (uint32_t)(addr / PAGE_1G);
+        uint64_t inside = addr % PAGE_1G;
+        uint64_t part = VDC_MIN(bytes, PAGE_1G - inside);
+        uint32_t entry = map->root[i];
+        if (part == PAGE_1G) {
+            if (is_split(entry)) {
+                table_drop(map, entry);
+            }
+            root_set(map, i, value);
+            bit_put(map->root_has2m, i, false);
+            bit_put(map->root_has4k, i, false);
+        } else {
+            if (!is_split(entry)) {
+                entry = table_make(map, true, entry);
+                root_set(map, i, entry);
+            }
+            struct page_table *below = table_of(map, entry);
+            set_range_in_2m(map, below, inside, part, value);
+            bool whole = below->free_len == PAGE_FANOUT;
+            bit_put(map->root_has2m, i, !whole && below->free_len > 0);
+            bit_put(map->root_has4k, i, !whole && below->has4k_len > 0);
+            if (whole) {
+                table_drop(map, entry);
+                root_set(map, i, FREE);
+            }
+        }
+        addr += part;
+        bytes -= part;
+    }
+}
+
+void pagemap_init(struct pagemap *map, uint64_t bytes)
+{
+    VDC_ASSERT(bytes % PAGE_4K == 0);
+    *map = (struct pagemap){.bytes = bytes, .free_bytes = bytes, .tables_unused = NO_TABLE};
+    map->roots = (uint32_t)((bytes + PAGE_1G - 1) / PAGE_1G);
+    map->root_words = (map->roots + 63) / 64;
+    map->root = vdc_calloc(map->roots, sizeof(map->root[0]));
+    map->root_free = vdc_calloc(map->root_words, sizeof(uint64_t));
+    map->root_has2m = vdc_calloc(map->root_words, sizeof(uint64_t));
+    map->root_has4k = vdc_calloc(map->root_words, sizeof(uint64_t));
+    for (uint32_t i = 0; i < map->roots; i++) {
+        map->root[i] = ABSENT;
+    }
+    set_range(map, 0, bytes, FREE);
+}
+
+void pagemap_deinit(struct pagemap *map)
+{
+    for (uint32_t i = 0; i < map->tables_len; i++) {
+        free(map->tables[i]);
+    }
+    free(map->tables);
+    free(map->root);
+    free(map->root_free);
+    free(map->root_has2m);
+    free(map->root_has4k);
+    *map = (struct pagemap){0};
+}
+
+uint32_t pagemap_owner(const struct pagemap *map, uint64_t addr, unsigned *steps)
+{
+    unsigned count = 0;
+    uint32_t entry = ABSENT;
+    if (addr < map->bytes) {
+        count = 1;
+        entry = map->root[addr / PAGE_1G];
+        if (is_split(entry)) {
+            count = 2;
+            entry = table_of(map, entry)->entry[addr % PAGE_1G / PAGE_2M];
+        }
+        if (is_split(entry)) {
+            count = 3;
+            entry = table_of(map, entry)->entry[addr % PAGE_2M / PAGE_4K];
+        }
+    }
+    if (steps != NULL) {
+        *steps = count;
+    }
+    return entry == FREE || entry == ABSENT ? PAGE_OWNER_NONE : entry - 1;
+}
+
+uint64_t pagemap_free_in(const struct pagemap *map, uint64_t page)
+{
+    return page == PAGE_4K ? map->free_bytes : map->free_1g * PAGE_1G + map->free_2m * PAGE_2M;
+}
+
+uint64_t pagemap_largest_free(const struct pagemap *map)
+{
+    if (map->free_1g > 0) {
+        return PAGE_1G;
+    }
+    return map->free_2m > 0 ? PAGE_2M : map->free_4k > 0 ? PAGE_4K : 0;
+}
+
+/* Length of the run of set bits from `first` on, at most `max`. */
+static uint32_t free_run(const struct page_table *table, uint32_t first, uint64_t max)
+{
+    uint32_t len = 1;
+    while (first + len < PAGE_FANOUT && len < max && bit_get(table->free, first + len)) {
+        len++;
+    }
+    return len;
+}
+
+static uint64_t find_2m(const struct pagemap *map, uint64_t bytes, uint64_t *addr)
+{
+    uint32_t i = bit_first(map->root_has2m, map->root_words);
+    if (i == UINT32_MAX) {
+        i = bit_first(map->root_free, map->root_words);
+        VDC_ASSERT(i != UINT32_MAX);
+        *addr = i * PAGE_1G;
+        return bytes - bytes % PAGE_2M;
+    }
+    const struct page_table *table = table_of(map, map->root[i]);
+    uint32_t j = bit_first(table->free, TABLE_WORDS);
+    *addr = i * PAGE_1G + j * PAGE_2M;
+    return free_run(table, j, bytes / PAGE_2M) * PAGE_2M;
+}
+
+/* Blocks of 4 KiB come from what is split already, so that large blocks stay whole. */
+static uint64_t find_4k(const struct pagemap *map, uint64_t bytes, uint64_t *addr)
+{
+    uint32_t i = bit_first(map->root_has4k, map->root_words);
+    if (i == UINT32_MAX) {
+        (void)find_2m(map, PAGE_2M, addr);
+        return VDC_MIN(bytes, PAGE_2M);
+    }
+    const struct page_table *table = table_of(map, map->root[i]);
+    uint32_t j = bit_first(table->has4k, TABLE_WORDS);
+    const struct page_table *below = table_of(map, table->entry[j]);
+    uint32_t k = bit_first(below->free, TABLE_WORDS);
+    *addr = i * PAGE_1G + j * PAGE_2M + k * PAGE_4K;
+    return free_run(below, k, bytes / PAGE_4K) * PAGE_4K;
+}
+
+void pagemap_take_next(struct pagemap *map, uint64_t bytes, uint64_t page, uint32_t owner,
+                       uint64_t *addr, uint64_t *taken)
+{
+    VDC_ASSERT(bytes > 0 && bytes % page == 0 && bytes <= pagemap_free_in(map, page));
+    if (bytes >= PAGE_1G && map->free_1g > 0) {
+        *addr = bit_first(map->root_free, map->root_words) * PAGE_1G;
+        *taken = PAGE_1G;
+    } else if (bytes >= PAGE_2M && map->free_1g + map->free_2m > 0) {
+        *taken = find_2m(map, bytes, addr);
+    } else {
+        VDC_ASSERT(page == PAGE_4K);
+        *taken = find_4k(map, bytes, addr);
+    }
+    pagemap_take(map, *addr, *taken, owner);
+}
+
+static bool table_range_is(const struct pagemap *map, const struct page_table *table, uint64_t page,
+                           uint64_t addr, uint64_t bytes, uint32_t value)
+{
+    while (bytes > 0) {
+        uint64_t inside = addr % page;
+        uint64_t part = VDC_MIN(bytes, page - inside);
+        uint32_t entry = table->entry[addr / page];
+        if (is_split(entry)) {
+            if (!table_range_is(map, table_of(map, entry), PAGE_4K, inside, part, value)) {
+                return false;
+            }
+        } else if (entry != value) {
+            return false;
+        }
+        addr += part;
+        bytes -= part;
+    }
+    return true;
+}
+
+bool pagemap_range_is(const struct pagemap *map, uint64_t addr, uint64_t bytes, uint32_t owner)
+{
+    uint32_t value = owner == PAGE_OWNER_NONE ? FREE : owner + 1;
+    if (bytes == 0 || addr % PAGE_4K != 0 || bytes % PAGE_4K != 0 || addr > map->bytes ||
+        bytes > map->bytes - addr) {
+        return false;
+    }
+    while (bytes > 0) {
+        uint64_t inside = addr % PAGE_1G;
+        uint64_t part = VDC_MIN(bytes, PAGE_1G - inside);
+        uint32_t entry = map->root[addr / PAGE_1G];
+        if (is_split(entry)) {
+            if (!table_range_is(map, table_of(map, entry), PAGE_2M, inside, part, value)) {
+                return false;
+            }
+        } else if (entry != value) {
+            return false;
+        }
+        addr += part;
+        bytes -= part;
+    }
+    return true;
+}
+
+void pagemap_take(struct pagemap *map, uint64_t addr, uint64_t bytes, uint32_t owner)
+{
+    VDC_ASSERT(owner <= PAGE_OWNER_MAX);
+    VDC_ASSERT(bytes <= map->free_bytes);
+    set_range(map, addr, bytes, owner + 1);
+    map->free_bytes -= bytes;
+}
+
+void pagemap_free(struct pagemap *map, uint64_t addr, uint64_t bytes)
+{
+    VDC_ASSERT(bytes <= map->bytes - map->free_bytes);
+    set_range(map, addr, bytes, FREE);
+    map->free_bytes += bytes;
+}
+
+struct tally {
+    uint64_t free_1g;
+    uint64_t free_2m;
+    uint64_t free_4k;
+    uint32_t tables;
+    const char *wrong;
+};
+
+/* Counts a table's free entries and judges its bitmaps; returns its free entries. */
+static uint32_t tally_table(const struct pagemap *map, uint32_t entry, bool tier1,
+                            uint32_t *has4k_len, struct tally *tally)
+{
+    const struct page_table *table = table_of(map, entry);
+    uint32_t free_len = 0;
+    *has4k_len = 0;
+    tally->tables++;
+    if (table->tier1 != tier1) {
+        tally->wrong = "a table hangs at the wrong tier";
+        return 0;
+    }
+    for (uint32_t i = 0; i < PAGE_FANOUT; i++) {
+        bool is_free = table->entry[i] == FREE;
+        bool has4k = false;
+        free_len += is_free;
+        if (is_split(table->entry[i])) {
+            uint32_t ignored;
+            uint32_t below = tally_table(map, table->entry[i], false, &ignored, tally);
+            has4k = below > 0;
+            tally->wrong =
+                below == PAGE_FANOUT ? "a free 2 MiB table was not merged" : tally->wrong;
+        }
+        *has4k_len += has4k;
+        if (bit_get(table->free, i) != is_free || bit_get(table->has4k, i) != has4k) {
+            tally->wrong = "a table's bitmap differs from its entries";
+        }
+    }
+    uint64_t *counter = tier1 ? &tally->free_2m : &tally->free_4k;
+    *counter += free_len;
+    if (table->free_len != free_len || table->has4k_len != *has4k_len) {
+        tally->wrong = "a table's counters differ from its entries";
+    }
+    return free_len;
+}
+
+enum vdc_rc pagemap_check(const struct pagemap *map, struct vdc_err *err)
+{
+    struct tally tally = {0};
+    for (uint32_t i = 0; i < map->roots; i++) {
+        uint32_t free_len = 0;
+        uint32_t has4k_len = 0;
+        bool is_free = map->root[i] == FREE;
+        tally.free_1g += is_free;
+        if (is_split(map->root[i])) {
+            free_len = tally_table(map, map->root[i], true, &has4k_len, &tally);
+            tally.wrong =
+                free_len == PAGE_FANOUT ? "a free 1 GiB table was not merged" : tally.wrong;
+        }
+        if (bit_get(map->root_free, i) != is_free ||
+            bit_get(map->root_has2m, i) != (free_len > 0) ||
+            bit_get(map->root_has4k, i) != (has4k_len > 0)) {
+            tally.wrong = "the root's bitmaps differ from its entries";
+        }
+    }
+    uint32_t unused = 0;
+    for (uint32_t t = map->tables_unused; t != NO_TABLE; t = map->tables[t]->next_unused) {
+        unused++;
+    }
+    if (tally.tables + unused != map->tables_len) {
+        tally.wrong = "tables were lost";
+    }
+    uint64_t free_bytes =
+        tally.free_1g * PAGE_1G + tally.free_2m * PAGE_2M + tally.free_4k * PAGE_4K;
+    if (tally.free_1g != map->free_1g || tally.free_2m != map->free_2m ||
+        tally.free_4k != map->free_4k || free_bytes != map->free_bytes) {
+        tally.wrong = "the free counters differ from the entries";
+    }
+    if (tally.wrong != NULL) {
+        return vdc_err_set(err, VDC_RC_INTERNAL, "page map: %s", tally.wrong);
+    }
+    return VDC_RC_OK;
+}
