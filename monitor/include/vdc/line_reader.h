@@ -6,6 +6,7 @@
 #ifndef VDC_LINE_READER_H
 #define VDC_LINE_READER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include <vdc/buf.h>
@@ -20,13 +21,15 @@ struct vdc_line_reader {
 
 void vdc_line_reader_init(struct vdc_line_reader *reader, size_t line_max);
 void vdc_line_reader_deinit(struct vdc_line_reader *reader);
-/* Adds bytes. TOO_LARGE when they hold more than line_max bytes without '\n' or more than line_max
- * bytes wait to be taken: the caller takes lines after each feed, and closes on an error. */
+/* Adds bytes. TOO_LARGE when more than line_max bytes wait already: the caller takes all lines after
+ * each feed and closes when the rest is over. So the memory is bounded by line_max plus one feed. */
 enum vdc_rc vdc_line_reader_feed(struct vdc_line_reader *reader, const void *data,
                                  size_t len) VDC_MUST_USE;
 /* The next whole line, NUL-terminated in place without its '\n' (and without a '\r' before it), or
  * NULL. Valid until the next call. len may be NULL; a line may hold NUL bytes, which JSON refuses.
  */
 char *vdc_line_reader_take(struct vdc_line_reader *reader, size_t *len);
+/* After take() gave NULL: whether the unfinished line is longer than line_max already. */
+bool vdc_line_reader_is_over(const struct vdc_line_reader *reader);
 
 #endif

@@ -80,6 +80,8 @@
 /* Seconds for a `stop`: an hour is longer than any guest needs to shut down. */
 #define VDC_MONITOR_STOP_TIMEOUT_MAX 3600
 #define VDC_MONITOR_STOP_TIMEOUT_DEFAULT 10
+/* Milliseconds of downtime that a migration may ask for: QEMU's own limit for downtime-limit. */
+#define VDC_MONITOR_DOWNTIME_MS_MAX 2000000
 
 /* The states of a guest partition as its monitor sees it. X(name, text) */
 #define VDC_GUEST_STATE_LIST(X)                                                                    \
@@ -136,8 +138,10 @@ struct vdc_monitor_migration {
     int64_t started_ns; /* CLOCK_BOOTTIME, 0: not yet. So are the next two */
     int64_t stopped_ns; /* source: the guest was stopped for the switch-over */
     int64_t resumed_ns; /* target: QEMU confirmed that the guest runs; source: it runs here again */
-    int64_t qemu_downtime_ms; /* QEMU's own figure at the source, without the wait; -1: not known */
-    int64_t qemu_total_ms;    /* the same for the whole migration; -1: not known */
+    int64_t
+        qemu_downtime_ms;  /* QEMU's own figure at the source, from its stop to the end of sending
+                                 * (so with the wait in switchover); -1: not known */
+    int64_t qemu_total_ms; /* the same for the whole migration; -1: not known */
     char error[VDC_MONITOR_TEXT_MAX + 1]; /* why it failed; "" otherwise */
 };
 
