@@ -99,8 +99,10 @@ static void fail(struct vdc_tls *tls, enum vdc_rc rc, const char *fmt, ...)
     void *data = tls->data;
     struct vdc_tls_listener *listener = tls->listener;
     bool had_owner = handlers != NULL;
-    vdc_buf_clear(&tls->out); /* nobody waits for it any more, only alerts are still sent */
-    tls->out_at = 0;
+    if (rc != VDC_RC_END) { /* the peer can't read it; after its orderly end it still can */
+        vdc_buf_clear(&tls->out);
+        tls->out_at = 0;
+    }
     enter_linger(tls);
     if (had_owner) {
         handlers->on_down(data, tls, &why);

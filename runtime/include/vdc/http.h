@@ -22,8 +22,13 @@
 
 /* Bytes of request line and headers together: what other servers take by default (8 to 16 KiB). */
 #define VDC_HTTP_HEAD_MAX (UINT32_C(16) << 10)
-/* Header lines of one message. */
+/* Header lines of one message, and parameters of one query. */
 #define VDC_HTTP_HEADERS_MAX 100
+#define VDC_HTTP_QUERY_MAX 64
+/* Bytes of a message's chunk sizes, extensions and trailers together: framing costs 6 bytes a chunk. */
+#define VDC_HTTP_FRAMING_MAX (UINT32_C(1) << 20)
+/* Bytes of a stream that wait to be sent: more than that and its client is slow. */
+#define VDC_HTTP_STREAM_QUEUE_MAX (UINT32_C(1) << 20)
 /* From the first byte of a request to the end of its head; then to the end of its body. */
 #define VDC_HTTP_HEAD_MS 10000
 #define VDC_HTTP_BODY_MS 30000
@@ -49,7 +54,6 @@ struct vdc_http_header {
 };
 
 struct vdc_http_server;
-struct vdc_http_conn;
 
 /* One request; read only for the handler, except data and on_gone. It stays valid until it is
  * answered (vdc_http_respond, vdc_http_stream_end) or dropped, also when its client is gone. */
@@ -78,6 +82,10 @@ struct vdc_http_server_config {
     void (*on_request)(void *data, struct vdc_http_request *request);
     void *data;
     void (*on_refused)(void *data, const struct vdc_err *why); /* TLS; for the log; may be NULL */
+    /* 0: VDC_HTTP_HEAD_MS, VDC_HTTP_BODY_MS, VDC_HTTP_IDLE_MS. */
+    uint32_t head_ms;
+    uint32_t body_ms;
+    uint32_t idle_ms;
 };
 
 enum vdc_rc vdc_http_server_open(struct vdc_tls_context *context,
