@@ -22,6 +22,7 @@
 
 #include <vdc/clock.h>
 #include <vdc/file.h>
+#include <vdc/quantity.h>
 
 /* Bytes of a PEM file: a bundle of all public authorities is a quarter of this. */
 #define PEM_MAX (1024 * 1024)
@@ -123,11 +124,26 @@ grpc_channel *vdc_etcd_channel(struct vdc_etcd *etcd)
     return etcd->channel;
 }
 
+/* One line for each endpoint of the first round, one more when none is left; then silence until one
+ * answers, so that a long outage does not fill the log. */
+static void trace_move(struct vdc_etcd *etcd, const char *before, const char *why)
+{
+    if (etcd->route.failures <= etcd->route.count) {
+        vdc_etcd_trace(etcd, VDC_LEVEL_WARN, "etcd: %s: %s -> %s", before, why,
+                       vdc_etcd_endpoint(etcd));
+    }
+    if (etcd->route.failures == etcd->route.count) {
+        etcd->away_since = vdc_clock_mono();
+        vdc_etcd_trace(etcd, VDC_LEVEL_ERROR,
+                       "etcd: no endpoint answers (%zu of them) -> asking on, at most %d ms apart",
+                       etcd->route.count, VDC_ETCD_BACKOFF_MAX_MS);
+    }
+}
+
 /* The route has moved: what is asked from now on goes to the next endpoint. */
 static void follow_route(struct vdc_etcd *etcd, const char *before, const char *why)
 {
-    vdc_etcd_trace(etcd, VDC_LEVEL_WARN, "etcd: %s: %s -> %s", before, why,
-                   vdc_etcd_endpoint(etcd));
+    trace_move(etcd, before, why);
     if (etcd->channel != NULL) {
         grpc_channel_destroy(etcd->channel);
         etcd->channel = NULL;
@@ -135,9 +151,16 @@ static void follow_route(struct vdc_etcd *etcd, const char *before, const char *
     vdc_etcd_watches_move(etcd);
 }
 
-void vdc_etcd_report_answer(struct vdc_etcd *etcd, uint64_t generation)
+static void report_answer(struct vdc_etcd *etcd, uint64_t generation, vdc_mono now)
 {
-    vdc_etcd_route_answered(&etcd->route, generation, vdc_clock_mono());
+    vdc_etcd_route_answered(&etcd->route, generation, now);
+    if (etcd->route.failures == 0 && !vdc_mono_is_never(etcd->away_since)) {
+        char text[VDC_QUANTITY_TEXT_CAP];
+        vdc_quantity_duration_text(vdc_mono_sub(now, etcd->away_since), text);
+        etcd->away_since = VDC_NEVER;
+        vdc_etcd_trace(etcd, VDC_LEVEL_INFO, "etcd: %s answers again after %s",
+                       vdc_etcd_endpoint(etcd), text);
+    }
 }
 
 void vdc_etcd_report(struct vdc_etcd *etcd, uint64_t generation, vdc_mono sent,
@@ -148,7 +171,7 @@ void vdc_etcd_report(struct vdc_etcd *etcd, uint64_t generation, vdc_mono sent,
     bool moved = false;
     switch (outcome.fate) {
     case VDC_ETCD_ANSWERED:
-        vdc_etcd_report_answer(etcd, generation);
+        report_answer(etcd, generation, now);
         break;
     case VDC_ETCD_NOT_DONE:
     case VDC_ETCD_LOST:
@@ -369,6 +392,7 @@ static struct vdc_etcd *make_client(uv_loop_t *loop, const struct vdc_etcd_confi
     etcd->data = config->data;
     etcd->authority = config->authority == NULL ? NULL : vdc_strdup(config->authority);
     etcd->timer_due = VDC_NEVER;
+    etcd->away_since = VDC_NEVER;
     for (size_t i = 0; i < config->endpoint_count; i++) {
         etcd->endpoints[i] = vdc_strdup(config->endpoints[i]);
     }

@@ -62,6 +62,7 @@ struct vdc_etcd {
     grpc_channel_credentials *credentials;
     grpc_channel *channel; /* NULL: to be made at the next attempt */
     struct vdc_etcd_route route;
+    vdc_mono away_since; /* no endpoint has answered since; never: one does */
     uv_timer_t timer;
     vdc_mono timer_due;
 
@@ -97,7 +98,6 @@ const grpc_metadata *vdc_etcd_metadata(void);
 /* How an attempt or stream of `generation` ended; moves to the next endpoint where that is due. */
 void vdc_etcd_report(struct vdc_etcd *etcd, uint64_t generation, vdc_mono sent,
                      struct vdc_etcd_outcome outcome, const char *detail);
-void vdc_etcd_report_answer(struct vdc_etcd *etcd, uint64_t generation);
 /* Sends what waits, opens watches, as far as the route allows. Calls no user. */
 void vdc_etcd_pump(struct vdc_etcd *etcd);
 

@@ -96,8 +96,18 @@ static bool is_of_this_term(const struct write_request *write)
 
 static void attempt_lost(struct write_request *write)
 {
-    if (is_of_this_term(write)) {
-        vdc_etcd_fence_lost(&write->guard->fence, write->attempt);
+    struct vdc_etcd_fence *fence = &write->guard->fence;
+    if (!is_of_this_term(write)) {
+        return;
+    }
+    bool was_dirty = fence->dirty;
+    vdc_etcd_fence_lost(fence, write->attempt);
+    if (fence->dirty && !was_dirty) {
+        /* Once for all writes that were under way together. */
+        vdc_etcd_trace(
+            write->request.etcd, VDC_LEVEL_WARN,
+            "etcd: the answer to a write under %s was lost -> next writes move its fence",
+            write->guard->key);
     }
 }
 
@@ -168,8 +178,6 @@ static bool write_done(struct vdc_etcd_request *request, const struct vdc_etcd_r
         attempt_lost(write);
     }
     if (end->rc == VDC_RC_UNKNOWN_OUTCOME) {
-        vdc_etcd_trace(request->etcd, VDC_LEVEL_WARN,
-                       "etcd: the answer to a guarded write was lost -> again, behind the fence");
         vdc_etcd_request_queue(request);
         return false;
     }
