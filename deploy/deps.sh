@@ -4,11 +4,15 @@
 # The one list of packages: README, quickstart, tests/run and packaging all call this script.
 set -euo pipefail
 
+# Sets are read by name below.
+# shellcheck disable=SC2034
 build="build-essential cmake ninja-build pkg-config protobuf-c-compiler libprotobuf-c-dev protobuf-compiler
 libuv1-dev libssl-dev libcurl4-openssl-dev libjansson-dev libgrpc-dev libyaml-dev node-llhttp uthash-dev"
+# shellcheck disable=SC2034
 run="etcd-server etcd-client qemu-system-x86 qemu-utils linux-image-cloud-amd64 busybox-static cpio iproute2
-util-linux procps openssl kmod"
-test="libcriterion-dev clang-14 libclang-rt-14-dev llvm-14 nftables curl jq"
+util-linux procps openssl kmod curl jq"
+# shellcheck disable=SC2034
+test="libcriterion-dev clang-14 libclang-rt-14-dev llvm-14 nftables"
 
 list=0
 sets=()
