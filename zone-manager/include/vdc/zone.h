@@ -87,6 +87,8 @@ struct vdc_zone_event {
     enum vdc_zone_event_kind kind;
     vdc_mono now;
     vdc_wall wall; /* for records' times only */
+    int64_t last_step_ns; /* CPU time that the previous step took, as the driver measured it; 0: not
+                             measured. It becomes placement_ns of what that step placed. */
     union {
         const struct vdc_zone_record *zone;
         struct {
@@ -168,6 +170,8 @@ struct vdc_zone_node_info {
     uint64_t replica_sequence;
     bool replica_equal; /* digest compared equal at the last heartbeat */
     size_t partitions;  /* owned */
+    bool usable;        /* takes new partitions; else: */
+    const char *why_not; /* "silent", "no session"; static */
 };
 struct vdc_zone_partition_info {
     const struct vdc_partition_record *record;

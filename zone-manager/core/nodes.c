@@ -1,0 +1,931 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Nodes: their incarnations, leases, replicas, and what happens when one falls silent.
+ *
+ *             HELLO of a member                   ZONE_JOINED, READY is durable
+ *    (unknown) ---------------> JOINING(i) ------------------------------------> READY(i)
+ *                                  ^                                           |        ^
+ *                     it is back:  |                       no question for T,  |        | it asks
+ *                     incarnation  |                       lease run out       v        | again
+ *                        i + 1     |                                         SILENT ----+
+ *                                  |        FENCED is durable: its             |
+ *                                  +---------- partitions start elsewhere <----+
+ *
+ * Between SILENT and FENCED stands the storm brake. A node in JOINING has no lease and owns nothing
+ * that may run: its old incarnation was fenced before. A READY node that says HELLO in another
+ * incarnation (its journal is gone) gets no grants, so it falls silent and takes the same way.
+ */
+#include <stdio.h>
+
+#include "zone_internal.h"
+
+static const struct vdc_sm_state node_states[] = {
+    [VDC_NODE_JOINING] = {"joining", VDC_SM_TO(VDC_NODE_JOINING) | VDC_SM_TO(VDC_NODE_READY)},
+    [VDC_NODE_READY] = {"ready", VDC_SM_TO(VDC_NODE_SILENT) | VDC_SM_TO(VDC_NODE_FENCED)},
+    [VDC_NODE_SILENT] = {"silent", VDC_SM_TO(VDC_NODE_READY) | VDC_SM_TO(VDC_NODE_FENCED)},
+    [VDC_NODE_FENCED] = {"fenced", VDC_SM_TO(VDC_NODE_JOINING)},
+};
+
+static void node_move(struct vdc_zone *zone, struct zone_node *node, enum vdc_node_state to,
+                      const char *why)
+{
+    node->state =
+        (enum vdc_node_state)vdc_sm_move(node_states, VDC_COUNT_OF(node_states), (int)node->state,
+                                         (int)to, &zone->update.trace, "node", node->rec.name, why);
+    if (to != VDC_NODE_SILENT) {
+        node->rec.state = to;
+    }
+}
+
+static bool recorded(const struct zone_node *node)
+{
+    return node->rec.incarnation != 0;
+}
+
+bool node_is_lost(const struct zone_node *node)
+{
+    return (node->state == VDC_NODE_FENCED && node->write == 0) || node->state == VDC_NODE_JOINING;
+}
+
+/* ---- what the policy says of it ---- */
+
+bool node_is_member(const struct vdc_zone *zone, const struct zone_node *node,
+                    struct vdc_policy_share *share)
+{
+    struct vdc_policy_label labels[VDC_LABELS_MAX];
+    for (size_t i = 0; i < node->rec.labels_len; i++) {
+        labels[i].key = node->rec.labels[i].key;
+        labels[i].value = node->rec.labels[i].value;
+    }
+    const struct vdc_policy_node seen = {
+        .name = node->rec.name,
+        .rack = node->rec.rack,
+        .labels = labels,
+        .label_count = node->rec.labels_len,
+        .cpu_model = node->rec.cpu_model,
+        .accelerator = node->rec.accelerator,
+        .numa_nodes = node->rec.numa_nodes,
+        .cpus = node->rec.cpus,
+        .memory_bytes = node->rec.memory_bytes,
+    };
+    return vdc_policy_share(zone->policy, &seen, share);
+}
+
+/* Whether the zone's slice on the node is as the policy says. */
+static bool slice_is(const struct vdc_zone *zone, const struct zone_node *node,
+                     const struct vdc_policy_share *share)
+{
+    const struct vdc_zone_slice *slice = vdc_allocdb_find_zone(node->replica, zone->name);
+    return slice != NULL && slice->joined && slice->cpu_share.milli == 0 &&
+           slice->cpu_share.amount == share->cpus && slice->memory_share.milli == 0 &&
+           slice->memory_share.amount == share->memory_bytes &&
+           slice->overcommit_milli == vdc_policy_settings(zone->policy)->cpu_overcommit_milli;
+}
+
+bool node_is_usable(const struct vdc_zone *zone, const struct zone_node *node, const char **why)
+{
+    struct vdc_policy_share share;
+    switch (node->state) {
+    case VDC_NODE_JOINING:
+        *why = "joining";
+        return false;
+    case VDC_NODE_SILENT:
+        *why = "silent";
+        return false;
+    case VDC_NODE_FENCED:
+        *why = "fenced";
+        return false;
+    case VDC_NODE_READY:
+        break;
+    }
+    if (!node->connected) {
+        *why = "no session";
+        return false;
+    }
+    if (!node_known(node)) {
+        *why = "its state is being read";
+        return false;
+    }
+    if (!node_is_member(zone, node, &share)) {
+        *why = "not in the zone";
+        return false;
+    }
+    if (!slice_is(zone, node, &share) && node->zone_set.state != CALL_REFUSED) {
+        *why = "its share is being set";
+        return false;
+    }
+    *why = "";
+    return true;
+}
+
+/* Asks for the slice that the policy says; once for each wish. */
+static void set_slice(struct vdc_zone *zone, struct zone_node *node)
+{
+    struct vdc_policy_share share;
+    if (!node_known(node) || !node_is_member(zone, node, &share) || slice_is(zone, node, &share)) {
+        return;
+    }
+    uint64_t overcommit = vdc_policy_settings(zone->policy)->cpu_overcommit_milli;
+    bool asked = node->zone_set.state != CALL_NONE && node->share_asked.cpus == share.cpus &&
+                 node->share_asked.memory_bytes == share.memory_bytes &&
+                 node->overcommit_asked == overcommit;
+    if (asked) {
+        if (node->zone_set.state == CALL_REFUSED && node->zone_set.text[0] != 0) {
+            TRACE(zone, WARN, "node %s: refused its share of %u CPUs: %s -> left as it is",
+                  node->rec.name, share.cpus, node->zone_set.text);
+            node->zone_set.text[0] = 0;
+        }
+        return;
+    }
+    if (node->zone_set.state == CALL_SENT) {
+        return; /* its answer comes first */
+    }
+    call_forget(zone, &node->zone_set);
+    node->share_asked = share;
+    node->overcommit_asked = overcommit;
+    const struct vdc_op op = {
+        .kind = VDC_OP_ZONE_SET,
+        .zone_set = {.overcommit_milli = (uint32_t)overcommit,
+                     .cpu = {.amount = share.cpus},
+                     .memory = {.amount = share.memory_bytes}},
+    };
+    node_send_tx(zone, node, &node->zone_set, &op, 1);
+}
+
+void node_policy_changed(struct vdc_zone *zone, struct zone_node *node)
+{
+    struct vdc_policy_share share;
+    vdc_zone_lease_set_time(&node->lease, zone_lease_ns(zone));
+    node->lead_sent = false; /* tells it the new lease time */
+    node->stray_noted = false;
+    if (recorded(node) && !node_is_member(zone, node, &share)) {
+        TRACE(zone, WARN, "node %s: not in the zone by policy version %llu -> takes nothing new",
+              node->rec.name, (unsigned long long)zone->policy_rec.version);
+    }
+    zone_mark_node(zone, node);
+}
+
+/* ---- sessions ---- */
+
+static void forget_drops(struct vdc_zone *zone, struct zone_node *node)
+{
+    struct zone_drop *drop, *next;
+    HASH_ITER(hh, node->drops, drop, next)
+    {
+        call_forget(zone, &drop->call);
+        HASH_DELETE(hh, node->drops, drop);
+        free(drop);
+    }
+}
+
+static void forget_guests(struct zone_node *node, bool all)
+{
+    struct zone_guest *guest, *next;
+    HASH_ITER(hh, node->guests, guest, next)
+    {
+        if (all || !guest->heard) {
+            HASH_DELETE(hh, node->guests, guest);
+            free(guest);
+        }
+    }
+}
+
+void node_loaded(struct vdc_zone *zone, struct zone_node *node)
+{
+    int64_t lease = zone_lease_ns(zone);
+    if (node->state == VDC_NODE_READY) {
+        vdc_zone_lease_assume(&node->lease, node->rec.incarnation,
+                              VDC_MAX(lease, zone->rec.lease_ns), zone->now);
+        vdc_zone_lease_set_time(&node->lease, lease);
+    }
+    /* Fenced by a predecessor: only the wall clock says when, good enough for the storm brake. */
+    node->fenced_at =
+        vdc_mono_add(zone->now, VDC_MIN(node->rec.changed_at.ns - zone->wall.ns, INT64_C(0)));
+    zone_mark_node(zone, node);
+}
+
+/* True when the record differs from what the node says of itself. */
+static bool take_hello(struct zone_node *node, const struct vdc_msg_hello *hello)
+{
+    struct vdc_node_record old = node->rec;
+    struct vdc_node_record *rec = &node->rec;
+    vdc_str_set(rec->rack, sizeof rec->rack, hello->rack);
+    vdc_str_set(rec->address, sizeof rec->address, hello->address);
+    vdc_str_set(rec->cpu_model, sizeof rec->cpu_model, hello->cpu_model);
+    vdc_str_set(rec->accelerator, sizeof rec->accelerator, hello->accelerator);
+    rec->labels_len = hello->labels_len;
+    for (size_t i = 0; i < hello->labels_len; i++) {
+        rec->labels[i] = hello->labels[i];
+    }
+    rec->cpus = hello->cpus;
+    rec->numa_nodes = (uint32_t)hello->numa_len;
+    rec->memory_bytes = 0;
+    for (size_t i = 0; i < hello->numa_len; i++) {
+        rec->memory_bytes += hello->numa[i].memory_bytes;
+    }
+    bool same = strcmp(old.rack, rec->rack) == 0 && strcmp(old.address, rec->address) == 0 &&
+                strcmp(old.cpu_model, rec->cpu_model) == 0 &&
+                strcmp(old.accelerator, rec->accelerator) == 0 && old.cpus == rec->cpus &&
+                old.numa_nodes == rec->numa_nodes && old.memory_bytes == rec->memory_bytes &&
+                old.labels_len == rec->labels_len;
+    for (size_t i = 0; same && i < rec->labels_len; i++) {
+        same = strcmp(old.labels[i].key, rec->labels[i].key) == 0 &&
+               strcmp(old.labels[i].value, rec->labels[i].value) == 0;
+    }
+    return !same;
+}
+
+static void session_forget(struct vdc_zone *zone, struct zone_node *node)
+{
+    if (node->connected) {
+        HASH_DELETE(hh_session, zone->sessions, node);
+    }
+    node->connected = false;
+    node->joined = false;
+    node->lead_sent = false;
+    node->guests_complete = false;
+    node->snapshot_asked = false;
+    node->stray_noted = false;
+    vdc_buf_clear(&node->snapshot);
+    call_forget(zone, &node->zone_set);
+    forget_drops(zone, node);
+}
+
+void node_up(struct vdc_zone *zone, uint64_t session, const struct vdc_msg_hello *hello)
+{
+    struct zone_node *node = zone_find_node(zone, hello->node);
+    if (node == NULL) {
+        node = zone_add_node(zone, hello->node);
+        node->state = VDC_NODE_JOINING;
+        node->rec.state = VDC_NODE_JOINING;
+    }
+    session_forget(zone, node);
+    node->connected = true;
+    node->session = session;
+    HASH_ADD(hh_session, zone->sessions, session, sizeof node->session, node);
+    node->hello = *hello;
+    node->hello_incarnation = 0;
+    for (size_t i = 0; i < hello->zones_len; i++) {
+        if (strcmp(hello->zones[i].zone, zone->name) == 0) {
+            node->hello_incarnation = hello->zones[i].incarnation;
+        }
+    }
+    node->rec_changed |= take_hello(node, hello) && recorded(node);
+    for (struct zone_guest *guest = node->guests; guest != NULL; guest = guest->hh.next) {
+        guest->heard = false;
+    }
+    zone_mark_node(zone, node);
+    zone_mark_ops_of(zone, node->rec.name);
+}
+
+void node_down(struct vdc_zone *zone, struct zone_node *node)
+{
+    session_forget(zone, node);
+    if (recorded(node)) {
+        TRACE(zone, INFO, "node %s: its session ended", node->rec.name);
+    }
+    zone_mark_node(zone, node);
+    zone_mark_ops_of(zone, node->rec.name);
+}
+
+void node_destroy(struct vdc_zone *zone, struct zone_node *node)
+{
+    session_forget(zone, node);
+    forget_guests(node, true);
+    vdc_buf_deinit(&node->snapshot);
+    vdc_allocdb_destroy(node->replica);
+    free(node);
+}
+
+static int64_t grace_ns(int64_t lease)
+{
+    /* A late grant within half a lease saves the paused guest; beyond that its successor may be
+     * running already, and two seconds are enough for any late packet. */
+    return VDC_MIN(ZONE_GRACE_MAX_NS, lease / 2);
+}
+
+static void send_lead(struct vdc_zone *zone, struct zone_node *node, bool fenced, bool reread)
+{
+    struct vdc_msg_zone_lead *lead = &zone_send(zone, node->session, VDC_MSG_ZONE_LEAD)->zone_lead;
+    vdc_str_set(lead->zone, sizeof lead->zone, zone->name);
+    lead->epoch = zone->epoch;
+    lead->lease_ns = zone_lease_ns(zone);
+    lead->grace_ns = grace_ns(lead->lease_ns);
+    lead->incarnation = node->rec.incarnation;
+    lead->fenced = fenced;
+    uint64_t have = node->replica == NULL ? 0 : vdc_allocdb_sequence(node->replica);
+    lead->snapshot =
+        reread || node->replica == NULL || (!node->joined && have > node->hello.db_sequence);
+    lead->follow_from = lead->snapshot ? 0 : have;
+    node->snapshot_asked |= lead->snapshot;
+    node->lead_sent = true;
+}
+
+/* ---- replicas ---- */
+
+static void reread(struct vdc_zone *zone, struct zone_node *node, const char *why)
+{
+    if (!node->connected || node->snapshot_asked) {
+        return;
+    }
+    TRACE(zone, ERROR, "node %s: its replica %s -> read anew", node->rec.name, why);
+    node->replica_equal = false;
+    node->behind = 0;
+    vdc_buf_clear(&node->snapshot);
+    send_lead(zone, node, false, true);
+}
+
+static void replica_changed(struct vdc_zone *zone, struct zone_node *node)
+{
+    zone->generation++;
+    zone_mark_node(zone, node);
+    zone_mark_ops_of(zone, node->rec.name);
+}
+
+static void take_records(struct vdc_zone *zone, struct zone_node *node,
+                         const struct vdc_msg_records *records)
+{
+    if (node->replica == NULL || node->snapshot_asked) {
+        return; /* the snapshot that was asked for has them, or they come again behind it */
+    }
+    for (size_t i = 0; i < records->records_len; i++) {
+        uint64_t sequence = records->first_sequence + i;
+        if (sequence <= vdc_allocdb_sequence(node->replica)) {
+            continue;
+        }
+        struct vdc_err err = {0};
+        enum vdc_rc rc = vdc_allocdb_apply_record(node->replica, records->records[i].data,
+                                                  records->records[i].len, &err);
+        if (rc != VDC_RC_OK) {
+            if (rc != VDC_RC_PROTOCOL) {
+                vdc_allocdb_destroy(node->replica);
+                node->replica = NULL;
+            }
+            reread(zone, node, vdc_err_text(&err));
+            return;
+        }
+        node->behind = 0;
+    }
+    replica_changed(zone, node);
+}
+
+static void take_snapshot(struct vdc_zone *zone, struct zone_node *node,
+                          const struct vdc_msg_snapshot *snapshot)
+{
+    if (snapshot->offset == 0) {
+        vdc_buf_clear(&node->snapshot);
+    }
+    if (snapshot->offset != node->snapshot.len || snapshot->total > VDC_ALLOCDB_SNAPSHOT_MAX ||
+        snapshot->piece.len > snapshot->total - snapshot->offset) {
+        vdc_buf_clear(&node->snapshot);
+        node->snapshot_asked = false;
+        reread(zone, node, "came in pieces that do not fit");
+        return;
+    }
+    vdc_buf_append(&node->snapshot, snapshot->piece.data, snapshot->piece.len);
+    if (node->snapshot.len < snapshot->total) {
+        return;
+    }
+    struct vdc_allocdb *replica = NULL;
+    struct vdc_err err = {0};
+    node->snapshot_asked = false;
+    enum vdc_rc rc = vdc_allocdb_restore(node->snapshot.data, node->snapshot.len, &replica, &err);
+    vdc_buf_deinit(&node->snapshot);
+    vdc_allocdb_destroy(node->replica);
+    node->replica = replica;
+    node->behind = 0;
+    node->reconcile = true;
+    if (rc != VDC_RC_OK) {
+        /* Asked for again at its next heartbeat, not in a circle. */
+        TRACE(zone, ERROR, "node %s: its snapshot is not readable: %s", node->rec.name,
+              vdc_err_text(&err));
+    }
+    replica_changed(zone, node);
+}
+
+static void compare_replica(struct vdc_zone *zone, struct zone_node *node,
+                            const struct vdc_msg_lease_ask *ask)
+{
+    if (node->snapshot_asked || !node->joined) {
+        return;
+    }
+    if (node->replica == NULL) {
+        reread(zone, node, "is missing");
+        return;
+    }
+    uint64_t sequence = vdc_allocdb_sequence(node->replica);
+    if (ask->db_sequence != sequence) {
+        node->behind++;
+        if (node->behind >= ZONE_REPLICA_BEHIND_MAX) {
+            reread(zone, node, "does not follow");
+        }
+        return;
+    }
+    node->behind = 0;
+    struct vdc_digest digest = vdc_allocdb_digest(node->replica);
+    uint8_t bytes[VDC_MSG_DIGEST_LEN];
+    for (int i = 0; i < 8; i++) {
+        bytes[i] = (uint8_t)(digest.lo >> (8 * i));
+        bytes[8 + i] = (uint8_t)(digest.hi >> (8 * i));
+    }
+    node->replica_equal = memcmp(bytes, ask->db_digest, sizeof bytes) == 0;
+    if (!node->replica_equal) {
+        char why[96];
+        snprintf(why, sizeof why, "differs at sequence %llu", (unsigned long long)sequence);
+        reread(zone, node, why);
+    }
+}
+
+const struct vdc_partition *node_holds(const struct zone_node *node, const struct vdc_id *partition,
+                                       uint64_t generation)
+{
+    if (node->replica == NULL) {
+        return NULL;
+    }
+    const struct vdc_partition *found = vdc_allocdb_find_partition(node->replica, partition);
+    return found != NULL && found->generation == generation ? found : NULL;
+}
+
+/* ---- guests ---- */
+
+/* A key without padding that could differ: 16 bytes and 8. */
+static struct guest_key guest_key(const struct vdc_id *partition, uint64_t generation)
+{
+    struct guest_key key;
+    memset(&key, 0, sizeof key);
+    key.partition = *partition;
+    key.generation = generation;
+    return key;
+}
+
+static struct zone_guest *find_guest(const struct zone_node *node, const struct vdc_id *partition,
+                                     uint64_t generation)
+{
+    struct guest_key key = guest_key(partition, generation);
+    struct zone_guest *guest;
+    HASH_FIND(hh, node->guests, &key, sizeof key, guest);
+    return guest;
+}
+
+const struct vdc_msg_guest *node_guest(const struct zone_node *node, const struct vdc_id *partition,
+                                       uint64_t generation)
+{
+    const struct zone_guest *guest = find_guest(node, partition, generation);
+    return guest == NULL ? NULL : &guest->msg;
+}
+
+static void prune_guests(struct zone_node *node)
+{
+    struct zone_guest *guest, *next;
+    HASH_ITER(hh, node->guests, guest, next)
+    {
+        if (node_holds(node, &guest->key.partition, guest->key.generation) == NULL) {
+            HASH_DELETE(hh, node->guests, guest);
+            free(guest);
+        }
+    }
+}
+
+static void take_guest(struct vdc_zone *zone, struct zone_node *node,
+                       const struct vdc_msg_guest *msg)
+{
+    struct zone_guest *guest = find_guest(node, &msg->partition, msg->generation);
+    struct zone_partition *partition = zone_partition_by_id(zone, &msg->partition);
+    if (guest == NULL) {
+        if (node->replica != NULL &&
+            HASH_COUNT(node->guests) > 64 + 2 * vdc_allocdb_count_partitions(node->replica)) {
+            prune_guests(node);
+        }
+        if (HASH_COUNT(node->guests) > 2 * VDC_ALLOCDB_PARTITIONS_MAX) {
+            return;
+        }
+        guest = VDC_NEW(struct zone_guest);
+        guest->key = guest_key(&msg->partition, msg->generation);
+        HASH_ADD(hh, node->guests, key, sizeof guest->key, guest);
+    } else if (guest->msg.state == msg->state && guest->heard) {
+        guest->msg = *msg;
+        if (partition != NULL && partition->op != NULL) {
+            zone_mark_op(zone, partition->op);
+        }
+        return;
+    }
+    guest->heard = true;
+    guest->msg = *msg;
+    if (partition == NULL) {
+        return;
+    }
+    TRACE(zone, INFO, "%s on %s: %s, generation %llu%s%s", partition->rec.spec.name, node->rec.name,
+          vdc_guest_state_name(msg->state), (unsigned long long)msg->generation,
+          msg->reason[0] != 0 ? ": " : "", msg->reason);
+    if (partition->op != NULL) {
+        zone_mark_op(zone, partition->op);
+    }
+}
+
+/* ---- messages ---- */
+
+static void take_joined(struct vdc_zone *zone, struct zone_node *node,
+                        const struct vdc_msg_zone_joined *joined)
+{
+    if (joined->epoch != zone->epoch || joined->incarnation != node->rec.incarnation) {
+        return;
+    }
+    node->joined = true;
+    node->hello_incarnation = joined->incarnation;
+    zone_mark_ops_of(zone, node->rec.name);
+}
+
+static void take_lease_ask(struct vdc_zone *zone, struct zone_node *node,
+                           const struct vdc_msg_lease_ask *ask)
+{
+    if (ask->epoch != zone->epoch) {
+        return;
+    }
+    if (vdc_zone_lease_ask(&node->lease, ask->incarnation, zone->now, zone->leading_until)) {
+        struct vdc_msg_lease_grant *grant =
+            &zone_send(zone, node->session, VDC_MSG_LEASE_GRANT)->lease_grant;
+        vdc_str_set(grant->zone, sizeof grant->zone, zone->name);
+        grant->epoch = zone->epoch;
+        grant->incarnation = ask->incarnation;
+        grant->asked_ns = ask->asked_ns;
+    }
+    compare_replica(zone, node, ask);
+}
+
+static void take_guests_end(struct vdc_zone *zone, struct zone_node *node)
+{
+    forget_guests(node, false);
+    node->guests_complete = true;
+    node->reconcile = true;
+    zone_mark_ops_of(zone, node->rec.name);
+}
+
+void node_message(struct vdc_zone *zone, struct zone_node *node, const struct vdc_msg *msg)
+{
+    switch (msg->kind) {
+    case VDC_MSG_ZONE_JOINED:
+        if (strcmp(msg->zone_joined.zone, zone->name) == 0) {
+            take_joined(zone, node, &msg->zone_joined);
+        }
+        break;
+    case VDC_MSG_LEASE_ASK:
+        if (strcmp(msg->lease_ask.zone, zone->name) == 0) {
+            take_lease_ask(zone, node, &msg->lease_ask);
+        }
+        break;
+    case VDC_MSG_TX_RESULT:
+        zone_on_tx_result(zone, node, &msg->tx_result);
+        break;
+    case VDC_MSG_RECORDS:
+        take_records(zone, node, &msg->records);
+        break;
+    case VDC_MSG_SNAPSHOT:
+        take_snapshot(zone, node, &msg->snapshot);
+        break;
+    case VDC_MSG_GUEST:
+        if (strcmp(msg->guest.zone, zone->name) == 0) {
+            take_guest(zone, node, &msg->guest);
+        }
+        break;
+    case VDC_MSG_GUESTS_END:
+        if (strcmp(msg->guests_end.zone, zone->name) == 0) {
+            take_guests_end(zone, node);
+        }
+        break;
+    case VDC_MSG_COMMAND_RESULT:
+        zone_on_command_result(zone, node, &msg->command_result);
+        break;
+    case VDC_MSG_BYE:
+        TRACE(zone, INFO, "node %s: says goodbye: %s", node->rec.name, msg->bye.reason);
+        break;
+    case VDC_MSG_HELLO:
+    case VDC_MSG_WELCOME:
+    case VDC_MSG_ZONE_LEAD:
+    case VDC_MSG_LEASE_GRANT:
+    case VDC_MSG_TX:
+    case VDC_MSG_COMMAND:
+        TRACE(zone, WARN, "node %s: sent a %s, which is a manager's -> ignored", node->rec.name,
+              vdc_msg_kind_name(msg->kind));
+        break;
+    }
+    zone_mark_node(zone, node);
+}
+
+/* ---- reconciling ---- */
+
+/* Whether the records give the partition to this node, or its operation still decides. */
+static bool should_hold(const struct vdc_zone *zone, const struct zone_node *node,
+                        const struct vdc_partition *held)
+{
+    const struct zone_partition *partition = zone_partition_by_id(zone, &held->id);
+    if (partition == NULL) {
+        return false;
+    }
+    const struct zone_op *op = partition->op;
+    if (op != NULL && (strcmp(op->rec.source, node->rec.name) == 0 ||
+                       strcmp(op->rec.target, node->rec.name) == 0)) {
+        return true;
+    }
+    return strcmp(partition->rec.owner, node->rec.name) == 0 &&
+           partition->rec.generation == held->generation;
+}
+
+static void drop_stray(struct vdc_zone *zone, struct zone_node *node,
+                       const struct vdc_partition *held)
+{
+    struct guest_key key = guest_key(&held->id, held->generation);
+    struct zone_drop *drop;
+    HASH_FIND(hh, node->drops, &key, sizeof key, drop);
+    if (drop != NULL) {
+        return;
+    }
+    drop = VDC_NEW(struct zone_drop);
+    drop->key = key;
+    HASH_ADD(hh, node->drops, key, sizeof drop->key, drop);
+    TRACE(zone, INFO, "%s on %s: generation %llu is not its owner's any more -> destroyed there",
+          held->name, node->rec.name, (unsigned long long)held->generation);
+    const struct vdc_op op = {
+        .kind = VDC_OP_PARTITION_DESTROY,
+        .partition_destroy = {.id = held->id, .generation = held->generation},
+    };
+    node_send_tx(zone, node, &drop->call, &op, 1);
+}
+
+static void reconcile(struct vdc_zone *zone, struct zone_node *node)
+{
+    if (!node_known(node)) {
+        return;
+    }
+    struct zone_drop *drop, *next;
+    HASH_ITER(hh, node->drops, drop, next)
+    {
+        if (drop->call.state == CALL_SENT) {
+            continue;
+        }
+        if (drop->call.state == CALL_REFUSED && drop->call.rc != VDC_RC_NOT_FOUND) {
+            TRACE(zone, WARN, "node %s: does not destroy a stray partition: %s", node->rec.name,
+                  drop->call.text);
+        }
+        call_forget(zone, &drop->call);
+        HASH_DELETE(hh, node->drops, drop);
+        free(drop);
+    }
+    if (!node->reconcile) {
+        return;
+    }
+    node->reconcile = false;
+    size_t len;
+    const struct vdc_partition **held = vdc_allocdb_list_partitions(node->replica, &len);
+    for (size_t i = 0; i < len; i++) {
+        if (strcmp(held[i]->zone, zone->name) == 0 && held[i]->kind == VDC_PARTITION_GUEST &&
+            !should_hold(zone, node, held[i])) {
+            drop_stray(zone, node, held[i]);
+        }
+    }
+    free(held);
+    for (size_t i = 0; i < zone->partitions_len; i++) {
+        if (strcmp(zone->partitions[i]->rec.owner, node->rec.name) == 0) {
+            zone_review_partition(zone, zone->partitions[i]);
+        }
+    }
+}
+
+/* ---- silence ---- */
+
+/* True when the node is back as somebody else: gone for the old incarnation, yet no sign of a storm. */
+static bool back_as_another(const struct zone_node *node)
+{
+    return node->connected && node->hello_incarnation != node->rec.incarnation;
+}
+
+/* Whether fencing one more node would follow a storm: too much of the zone gone at once, so that the
+ * fault is rather in between, and starting it all again elsewhere would make things worse. One node
+ * alone is never a storm, however small the zone. */
+static bool storm(const struct vdc_zone *zone, uint64_t *lost, uint64_t *total)
+{
+    *lost = 0;
+    *total = 0;
+    for (size_t i = 0; i < zone->nodes_len; i++) {
+        const struct zone_node *node = zone->nodes[i];
+        switch (node->state) {
+        case VDC_NODE_READY:
+        case VDC_NODE_SILENT: {
+            int64_t quiet = vdc_mono_sub(zone->now, node->lease.heard);
+            (*total)++;
+            if (quiet > node->lease.lease_ns / 2 && !back_as_another(node)) {
+                (*lost)++;
+            }
+            break;
+        }
+        case VDC_NODE_FENCED:
+            if (!node->connected &&
+                vdc_mono_sub(zone->now, node->fenced_at) < ZONE_STORM_WINDOW_NS) {
+                (*total)++;
+                (*lost)++;
+            }
+            break;
+        case VDC_NODE_JOINING:
+            *total += recorded(node) ? 1 : 0;
+            break;
+        }
+    }
+    uint64_t share = vdc_policy_settings(zone->policy)->storm_brake_milli;
+    return share < 1000 && *lost > 1 && *lost * 1000 > share * *total;
+}
+
+static void fence(struct vdc_zone *zone, struct zone_node *node)
+{
+    int64_t quiet_ms = vdc_mono_sub(zone->now, node->lease.heard) / VDC_MS;
+    TRACE(zone, WARN, "%s: silent for %lld.%lld s, lease over -> fenced", node->rec.name,
+          (long long)(quiet_ms / 1000), (long long)(quiet_ms % 1000 / 100));
+    node_move(zone, node, VDC_NODE_FENCED, "its lease is over");
+    vdc_zone_lease_close(&node->lease);
+    node->fenced_at = zone->now;
+    node->lost_handled = false;
+    zone_write_begin(zone);
+    zone_write_node(zone, node);
+}
+
+/* Whether the node, READY until now, is silent; fences it unless the brake holds. */
+static bool watch_silence(struct vdc_zone *zone, struct zone_node *node)
+{
+    if (!vdc_mono_reached(zone->now, vdc_zone_lease_over(&node->lease))) {
+        if (node->state == VDC_NODE_SILENT) {
+            node_move(zone, node, VDC_NODE_READY, "it asks again");
+        }
+        return false;
+    }
+    if (vdc_mono_reached(zone->now, zone->leading_until)) {
+        return false; /* suspended, or without the store: what it asked may just not be read yet */
+    }
+    bool first = node->state != VDC_NODE_SILENT;
+    if (first) {
+        node_move(zone, node, VDC_NODE_SILENT, "no question for a lease time");
+    }
+    uint64_t lost, total;
+    if (!back_as_another(node) && storm(zone, &lost, &total)) {
+        if (first) {
+            TRACE(zone, WARN, "%s: %llu of %llu nodes gone at once, brake at %llu.%llu%% -> waits",
+                  node->rec.name, (unsigned long long)lost, (unsigned long long)total,
+                  (unsigned long long)vdc_policy_settings(zone->policy)->storm_brake_milli / 10,
+                  (unsigned long long)vdc_policy_settings(zone->policy)->storm_brake_milli % 10);
+        }
+        node->brake_until = vdc_mono_add(zone->now, ZONE_STORM_RECHECK_NS);
+        return true;
+    }
+    fence(zone, node);
+    return true;
+}
+
+/* ---- the states ---- */
+
+static void begin_incarnation(struct vdc_zone *zone, struct zone_node *node, const char *why)
+{
+    node->rec.incarnation = VDC_MAX(node->rec.incarnation, node->hello_incarnation) + 1;
+    node_move(zone, node, VDC_NODE_JOINING, why);
+    node->lead_sent = false;
+    node->joined = false;
+    node->rec_changed = false;
+    zone_write_begin(zone);
+    zone_write_node(zone, node);
+}
+
+static void advance_joining(struct vdc_zone *zone, struct zone_node *node)
+{
+    struct vdc_policy_share share;
+    if (!node->connected) {
+        return;
+    }
+    if (!recorded(node)) {
+        if (node_is_member(zone, node, &share)) {
+            begin_incarnation(zone, node, "a member by policy");
+        } else if (!node->stray_noted) {
+            TRACE(zone, INFO, "node %s: not in zone %s by policy -> not led", node->rec.name,
+                  zone->name);
+            node->stray_noted = true;
+        }
+        return;
+    }
+    if (node->hello_incarnation > node->rec.incarnation) {
+        begin_incarnation(zone, node, "it knows a later incarnation");
+        return;
+    }
+    if (!node->lead_sent) {
+        bool first = node->rec.incarnation == 1;
+        send_lead(zone, node, !first && node->hello_incarnation != node->rec.incarnation, false);
+    }
+    if (node->joined) {
+        node_move(zone, node, VDC_NODE_READY, "it has joined");
+        node->rec_changed = false;
+        zone_write_begin(zone);
+        zone_write_node(zone, node);
+    }
+}
+
+static void advance_ready(struct vdc_zone *zone, struct zone_node *node)
+{
+    if (!node->lease.open || node->lease.incarnation != node->rec.incarnation) {
+        /* READY is durable: from now on it may be granted. */
+        vdc_zone_lease_open(&node->lease, node->rec.incarnation, zone_lease_ns(zone), zone->now);
+    }
+    if (watch_silence(zone, node) && node->write != 0) {
+        return;
+    }
+    if (!node->connected) {
+        return;
+    }
+    if (node->hello_incarnation != node->rec.incarnation) {
+        if (!node->stray_noted) {
+            TRACE(
+                zone, WARN,
+                "node %s: back in incarnation %llu, known in %llu -> waits until the old lease is "
+                "over",
+                node->rec.name, (unsigned long long)node->hello_incarnation,
+                (unsigned long long)node->rec.incarnation);
+            node->stray_noted = true;
+        }
+        return;
+    }
+    if (!node->lead_sent) {
+        send_lead(zone, node, false, false);
+    }
+    if (node->rec_changed && node->joined) {
+        node->rec_changed = false;
+        zone_write_begin(zone);
+        zone_write_node(zone, node);
+        return;
+    }
+    set_slice(zone, node);
+    reconcile(zone, node);
+}
+
+static void advance_fenced(struct vdc_zone *zone, struct zone_node *node)
+{
+    if (!node->lost_handled) {
+        node->lost_handled = true;
+        vdc_allocdb_destroy(node->replica);
+        node->replica = NULL;
+        forget_guests(node, true);
+        zone->generation++;
+        zone_mark_ops_of(zone, node->rec.name);
+        struct zone_partition **owned =
+            vdc_calloc(zone->partitions_len, sizeof(struct zone_partition *));
+        size_t len = 0;
+        for (size_t i = 0; i < zone->partitions_len; i++) {
+            if (strcmp(zone->partitions[i]->rec.owner, node->rec.name) == 0) {
+                owned[len++] = zone->partitions[i];
+            }
+        }
+        zone_failover_order(zone, owned, len);
+        for (size_t i = 0; i < len; i++) {
+            zone_review_partition(zone, owned[i]);
+        }
+        free(owned);
+    }
+    if (node->connected) {
+        begin_incarnation(zone, node, "it is back");
+    }
+}
+
+void node_advance(struct vdc_zone *zone, struct zone_node *node)
+{
+    if (node->write != 0) {
+        return;
+    }
+    switch (node->state) {
+    case VDC_NODE_JOINING:
+        advance_joining(zone, node);
+        break;
+    case VDC_NODE_READY:
+    case VDC_NODE_SILENT:
+        advance_ready(zone, node);
+        break;
+    case VDC_NODE_FENCED:
+        advance_fenced(zone, node);
+        break;
+    }
+    const char *why;
+    bool usable = node_is_usable(zone, node, &why);
+    if (usable != node->usable) {
+        node->usable = usable;
+        zone->generation++;
+        TRACE(zone, INFO, "node %s: %s%s", node->rec.name, usable ? "usable" : "not usable: ", why);
+        zone_mark_ops_of(zone, NULL);
+    }
+}
+
+vdc_mono node_deadline(const struct vdc_zone *zone, const struct zone_node *node)
+{
+    if (node->write != 0 || !node->lease.open ||
+        (node->state != VDC_NODE_READY && node->state != VDC_NODE_SILENT)) {
+        return VDC_NEVER;
+    }
+    vdc_mono over = vdc_zone_lease_over(&node->lease);
+    if (!vdc_mono_reached(zone->now, over)) {
+        return over;
+    }
+    if (vdc_mono_reached(zone->now, zone->leading_until)) {
+        return VDC_NEVER; /* the next LEADING_UNTIL looks */
+    }
+    return vdc_mono_max(over, node->brake_until);
+}
