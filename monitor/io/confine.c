@@ -320,6 +320,7 @@ VDC_NORETURN static void run_child(struct child *child)
         _exit(127);
     }
     reset_signals();
+    (void)umask(022); /* the new root is made for another user */
     (void)setsid();
     if (config->confined) {
         enter_new_root(child);
