@@ -76,6 +76,10 @@ static int on_field_complete(llhttp_t *parser)
     for (char *c = name; *c != '\0'; c++) {
         *c = (char)tolower((unsigned char)*c);
     }
+    if (name[0] == '\0') { /* llhttp lets ": x" through */
+        fail(message, 400, "a header has no name");
+        return -1;
+    }
     struct http_field *first = find_field(message, name);
     if (first != NULL) {
         /* Two hosts or two lengths are two readings of one message. */
@@ -234,8 +238,24 @@ static bool collect_head(struct http_message *message, const char *bytes, size_t
     return false;
 }
 
+/* Method, target and version with one blank between each; llhttp skips more of them. */
+static bool first_line_fits(const struct http_message *message)
+{
+    const char *line = vdc_buf_text(&message->head);
+    size_t len = strcspn(line, "\r");
+    size_t blanks = 0;
+    for (size_t i = 0; i < len; i++) {
+        blanks += line[i] == ' ' || line[i] == '\t';
+    }
+    return !message->is_request || blanks == 2;
+}
+
 static void parse_head(struct http_message *message)
 {
+    if (!first_line_fits(message)) {
+        fail(message, 400, "the request line is malformed");
+        return;
+    }
     llhttp_errno_t rv = llhttp_execute(&message->parser, message->head.data, message->head.len);
     bool upgrade = rv == HPE_PAUSED_UPGRADE && message->phase == HTTP_WHOLE;
     if (rv == HPE_OK && message->phase == HTTP_IN_HEAD) {

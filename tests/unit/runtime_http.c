@@ -417,7 +417,7 @@ Test(http, refuses_transfer_codings_other_than_chunked)
     expect_refusal("POST /who HTTP/1.1\r\n" HOST "Transfer-Encoding: gzip, chunked\r\n\r\n", "501");
     expect_refusal("POST /who HTTP/1.1\r\n" HOST
                    "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n",
-                   "501");
+                   "400");
     expect_refusal("POST /who HTTP/1.0\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
                    "400");
 }
@@ -455,7 +455,7 @@ Test(http, refuses_methods_and_versions_it_does_not_serve)
     expect_refusal("TRACE /who HTTP/1.1\r\n" HOST "\r\n", "501");
     expect_refusal("CONNECT x:1 HTTP/1.1\r\n" HOST "\r\n", "501");
     expect_refusal("GET /who HTTP/2.0\r\n" HOST "\r\n", "505");
-    expect_refusal("\x16\x03\x01 garbage\r\n\r\n", "501");
+    expect_refusal("\x16\x03\x01 garbage x\r\n\r\n", "501");
 }
 
 Test(http, refuses_a_body_over_the_limit_before_it_has_come)
