@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Recovery: newest snapshot, then each segment in order, each frame's sequence exactly one more than
+ * the last. What can be found, and what it means:
+ *
+ *     zeros up to the end                     the segment's end
+ *     no frame, in the last segment, and no   a torn write: nobody was told that it was durable;
+ *     later batch behind it                   cut (by the driver, when it opens for writing)
+ *     no frame, and a later batch behind it,  damage: something that was durable is gone; refuse
+ *     or it is not the last segment           with file and offset, change nothing
+ *     a segment begins too late               damage: a file is missing
+ */
+#include "journal_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <vdc/base.h>
+
+/* Bytes of a file that recovery maps: the largest snapshot; segments are far smaller. */
+#define FILE_BYTES_MAX (UINT64_C(1) << 30)
+
+struct mapping {
+    void *data; /* NULL when empty */
+    size_t len;
+};
+
+static enum vdc_rc map_file(int dir_fd, const char *name, struct mapping *map, struct vdc_err *err)
+{
+    *map = (struct mapping){0};
+    int fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return vdc_err_errno(err, errno, "open %s", name);
+    }
+    enum vdc_rc rc = VDC_RC_OK;
+    struct stat st;
+    if (fstat(fd, &st) != 0) {
+        rc = vdc_err_errno(err, errno, "stat %s", name);
+    } else if ((uint64_t)st.st_size > FILE_BYTES_MAX) {
+        rc = vdc_err_set(err, VDC_RC_TOO_LARGE, "%s: %jd bytes", name, (intmax_t)st.st_size);
+    } else if (st.st_size > 0) {
+        map->len = (size_t)st.st_size;
+        map->data = mmap(NULL, map->len, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (map->data == MAP_FAILED) {
+            rc = vdc_err_errno(err, errno, "map %s", name);
+            map->data = NULL;
+        } else {
+            (void)madvise(map->data, map->len, MADV_SEQUENTIAL);
+        }
+    }
+    (void)close(fd);
+    return rc;
+}
+
+static void unmap_file(struct mapping *map)
+{
+    if (map->data != NULL) {
+        (void)munmap(map->data, map->len);
+    }
+}
+
+struct recovery {
+    int dir_fd;
+    const struct vdc_journal_options *options;
+    struct journal_tail *tail;
+    struct vdc_journal_report *report;
+    struct vdc_err *err;
+    uint64_t expected; /* sequence of the next frame; 0: whatever the first segment begins with */
+};
+
+static enum vdc_rc recover_snapshot(struct recovery *r, uint64_t sequence)
+{
+    char name[JOURNAL_NAME_CAP];
+    journal_snapshot_name(name, sequence);
+    struct mapping map;
+    enum vdc_rc rc = map_file(r->dir_fd, name, &map, r->err);
+    if (rc == VDC_RC_OK) {
+        rc = r->options->on_snapshot(r->options->ctx, sequence, map.len == 0 ? "" : map.data,
+                                     map.len, r->err);
+        rc = rc == VDC_RC_OK ? rc : vdc_err_wrap(r->err, "%s", name);
+        unmap_file(&map);
+    }
+    r->report->snapshot_sequence = sequence;
+    r->tail->last_sequence = sequence;
+    return rc;
+}
+
+static enum vdc_rc take_frame(struct recovery *r, const struct vdc_journal_frame *frame,
+                              const char *name)
+{
+    r->expected = frame->sequence + 1;
+    if (frame->sequence <= r->report->snapshot_sequence) {
+        return VDC_RC_OK;
+    }
+    r->report->records++;
+    r->tail->last_sequence = frame->sequence;
+    r->tail->replay_bytes += frame->next - frame->offset;
+    enum vdc_rc rc =
+        r->options->on_record(r->options->ctx, frame->sequence, frame->payload, frame->len, r->err);
+    return rc == VDC_RC_OK ? rc : vdc_err_wrap(r->err, "%s at %" PRIu64, name, frame->offset);
+}
+
+static enum vdc_rc damaged(struct recovery *r, const char *name, uint64_t offset, const char *what)
+{
+    return vdc_err_set(r->err, VDC_RC_CORRUPT,
+                       "%s at %" PRIu64 ": %s (expected record %" PRIu64 ")", name, offset, what,
+                       r->expected);
+}
+
+/* Bytes up to the last one that is not zero. */
+static uint64_t used_bytes(const struct mapping *map)
+{
+    const uint8_t *bytes = map->data;
+    uint64_t len = map->len;
+    while (len > 0 && bytes[len - 1] == 0) {
+        len--;
+    }
+    return len;
+}
+
+static enum vdc_rc read_frames(struct recovery *r, const char *name, const struct mapping *map,
+                               bool is_last, uint64_t *offset)
+{
+    for (;;) {
+        struct vdc_journal_frame frame;
+        enum vdc_rc rc;
+        switch (vdc_journal_scan_frame(map->data, map->len, *offset, r->expected, &frame)) {
+        case VDC_JOURNAL_FRAME:
+            rc = take_frame(r, &frame, name);
+            if (rc != VDC_RC_OK) {
+                return rc;
+            }
+            *offset = frame.next;
+            continue;
+        case VDC_JOURNAL_END:
+            return VDC_RC_OK;
+        case VDC_JOURNAL_TORN:
+            if (!is_last) {
+                return damaged(r, name, *offset, "not a record, and a later segment follows");
+            }
+            r->report->torn_bytes = used_bytes(map) - *offset;
+            r->report->torn_offset = *offset;
+            vdc_str_set(r->report->torn_file, sizeof(r->report->torn_file), name);
+            return VDC_RC_OK;
+        case VDC_JOURNAL_DAMAGE:
+            return damaged(r, name, *offset, "not a record, and later ones follow");
+        }
+    }
+}
+
+static enum vdc_rc read_segment(struct recovery *r, const struct journal_segment *segment,
+                                const char *name, const struct mapping *map, bool is_last)
+{
+    uint64_t first = 0;
+    enum vdc_rc rc = vdc_journal_head_decode(map->data, map->len, &first);
+    if (rc != VDC_RC_OK || first != segment->first_sequence) {
+        return vdc_err_set(r->err, rc == VDC_RC_OK ? VDC_RC_CORRUPT : rc,
+                           "%s at 0: not a segment's head of this version", name);
+    }
+    bool follows = r->expected == 0
+                       ? first <= r->report->snapshot_sequence + 1
+                       : first == r->expected ||
+                             (first <= r->report->snapshot_sequence + 1 && first > r->expected);
+    if (!follows) {
+        return damaged(r, name, 0, "records before this segment are missing");
+    }
+    r->expected = first;
+    uint64_t offset = VDC_JOURNAL_HEAD_BYTES;
+    rc = read_frames(r, name, map, is_last, &offset);
+    if (rc == VDC_RC_OK && is_last) {
+        r->tail->has_segment = true;
+        r->tail->segment_first = first;
+        r->tail->offset = offset;
+        r->tail->bytes = map->len;
+    }
+    return rc;
+}
+
+static enum vdc_rc recover_segments(struct recovery *r, const struct journal_listing *listing)
+{
+    for (size_t i = 0; i < listing->segments_len; i++) {
+        char name[JOURNAL_NAME_CAP];
+        struct mapping map;
+        journal_segment_name(name, listing->segments[i].first_sequence);
+        enum vdc_rc rc = map_file(r->dir_fd, name, &map, r->err);
+        if (rc == VDC_RC_OK) {
+            bool is_last = i + 1 == listing->segments_len;
+            rc = read_segment(r, &listing->segments[i], name, &map, is_last);
+            unmap_file(&map);
+        }
+        if (rc != VDC_RC_OK) {
+            return rc;
+        }
+    }
+    /* The segment ends before the snapshot (its end was lost, the snapshot was not): the records to
+     * come would not follow there. */
+    if (r->tail->has_segment && r->expected <= r->report->snapshot_sequence) {
+        r->tail->has_segment = false;
+    }
+    return VDC_RC_OK;
+}
+
+enum vdc_rc journal_recover(int dir_fd, const struct vdc_journal_options *options,
+                            struct journal_tail *tail, struct vdc_journal_report *report,
+                            struct vdc_err *err)
+{
+    *tail = (struct journal_tail){0};
+    *report = (struct vdc_journal_report){0};
+    struct recovery r = {
+        .dir_fd = dir_fd, .options = options, .tail = tail, .report = report, .err = err};
+    struct journal_listing listing;
+    enum vdc_rc rc = journal_list(dir_fd, &listing, err);
+    if (rc == VDC_RC_OK && listing.snapshots_len > 0) {
+        rc = recover_snapshot(&r, listing.snapshots[listing.snapshots_len - 1]);
+    }
+    if (rc == VDC_RC_OK) {
+        rc = recover_segments(&r, &listing);
+    }
+    report->last_sequence = tail->last_sequence;
+    journal_listing_deinit(&listing);
+    return rc;
+}
+
+enum vdc_rc vdc_journal_verify(const struct vdc_journal_options *options,
+                               struct vdc_journal_report *report, struct vdc_err *err)
+{
+    int dir_fd;
+    struct journal_tail tail;
+    *report = (struct vdc_journal_report){0};
+    enum vdc_rc rc = journal_open_dir(options->dir, false, &dir_fd, err);
+    if (rc == VDC_RC_OK) {
+        rc = journal_recover(dir_fd, options, &tail, report, err);
+        (void)close(dir_fd);
+    }
+    return rc == VDC_RC_OK ? rc : vdc_err_wrap(err, "journal %s", options->dir);
+}
