@@ -687,6 +687,57 @@ static void lease_survives_a_failover(struct test_etcd *cluster)
     bench_close(&bench);
 }
 
+static void watches_leases_and_guards_have_bounds(struct test_etcd *cluster)
+{
+    struct bench bench;
+    bench_open(&bench, cluster, NULL);
+    static struct recorder recorders[VDC_ETCD_WATCHES_MAX];
+    for (size_t i = 0; i < VDC_ETCD_WATCHES_MAX; i++) {
+        recorder_open(&recorders[i], &bench, "/bound/", 1);
+    }
+    static const struct vdc_etcd_watch_calls no_watch_calls;
+    struct vdc_etcd_watch *watch;
+    CHECK(vdc_etcd_watch_open(bench.etcd, "/bound/", 1, &no_watch_calls, NULL, &watch) ==
+          VDC_RC_LIMIT);
+    CHECK(vdc_etcd_watch_open(bench.etcd, "/bound/", 0, &no_watch_calls, NULL, &watch) ==
+          VDC_RC_INVALID);
+
+    static struct holding holdings[VDC_ETCD_LEASES_MAX];
+    for (size_t i = 0; i < VDC_ETCD_LEASES_MAX; i++) {
+        CHECK(vdc_etcd_lease_open(bench.etcd, 60, &lease_calls, &holdings[i], &holdings[i].lease) ==
+              VDC_RC_OK);
+    }
+    struct vdc_etcd_lease *lease;
+    CHECK(vdc_etcd_lease_open(bench.etcd, 60, &lease_calls, NULL, &lease) == VDC_RC_LIMIT);
+    for (size_t i = 0; i < VDC_ETCD_LEASES_MAX; i++) {
+        WAIT(&bench, holdings[i].renewed == 1);
+        vdc_etcd_lease_close(holdings[i].lease, on_revoked, &holdings[i]);
+    }
+
+    enum { GUARDS = 4096, BATCH = 1024 };
+    static struct outcome outcomes[BATCH];
+    struct vdc_etcd_op put = {.kind = VDC_ETCD_PUT, .key = "/bound/a"};
+    for (size_t i = 0; i < GUARDS; i++) {
+        vdc_autofree char *key = vdc_asprintf("/bound/%zu", i);
+        struct vdc_etcd_guard guard = {.key = key, .create_revision = 1};
+        outcomes[i % BATCH] = (struct outcome){0};
+        CHECK(vdc_etcd_write(bench.etcd, &guard, &put, 1, outcome_of_write, &outcomes[i % BATCH],
+                             NULL) == VDC_RC_OK);
+        for (size_t j = 0; i % BATCH == BATCH - 1 && j < BATCH; j++) {
+            WAIT(&bench, outcomes[j].done);
+            CHECK(outcomes[j].rc == VDC_RC_STALE);
+        }
+    }
+    struct vdc_etcd_guard one_more = {.key = "/bound/more", .create_revision = 1};
+    CHECK(vdc_etcd_write(bench.etcd, &one_more, &put, 1, outcome_of_write, NULL, NULL) ==
+          VDC_RC_LIMIT);
+    one_more.key = "/bound/0"; /* known already */
+    outcomes[0] = (struct outcome){0};
+    CHECK(vdc_etcd_write(bench.etcd, &one_more, &put, 1, outcome_of_write, &outcomes[0], NULL) ==
+          VDC_RC_OK);
+    bench_close(&bench);
+}
+
 /* ---- The end ---- */
 
 static void close_ends_everything(struct test_etcd *cluster)
@@ -851,6 +902,7 @@ static const struct check checks[] = {
     ONE(lease_is_kept_and_revoked),
     ONE(lease_revoked_by_others_is_lost),
     ONE(lease_without_answers_lapses),
+    ONE(watches_leases_and_guards_have_bounds),
     ONE(close_ends_everything),
     ONE(client_closes_inside_a_callback_or_unused),
     THREE(frozen_member_cannot_bring_old_writes_back),
