@@ -124,7 +124,7 @@ static void begin(struct vdc_agent *agent)
     agent->recovered = true;
     const struct vdc_zone_slice *slice;
     for (size_t i = 0; (slice = vdc_allocdb_zone_at(agent->db, i)) != NULL; i++) {
-        if (slice->name[0] != 0 && slice->joined && zone_find(agent, slice->name) == NULL) {
+        if (slice->name[0] != 0 && slice->joined && agent_find_zone(agent, slice->name) == NULL) {
             struct zone *zone = zone_add(agent, slice->name);
             if (zone == NULL) {
                 AGENT_TRACE(agent, ERROR, "zone %s: more than %d zones -> not served", slice->name,

@@ -200,7 +200,7 @@ static void read_console(struct vdc_agent *agent, uint32_t session,
 
 void command_receive(struct vdc_agent *agent, uint32_t session, const struct vdc_msg_command *msg)
 {
-    const struct zone *zone = zone_find(agent, msg->zone);
+    const struct zone *zone = agent_find_zone(agent, msg->zone);
     if (zone == NULL || !zone->led || zone->session != session || zone->epoch != msg->epoch ||
         zone->join != JOIN_DONE) {
         answer(agent, session, &msg->request_id, VDC_RC_STALE,

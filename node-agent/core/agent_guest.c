@@ -159,7 +159,7 @@ bool guest_any_process(const struct vdc_agent *agent, const char *zone)
 
 void guest_publish_lease(struct vdc_agent *agent, struct guest *guest)
 {
-    const struct zone *zone = zone_find(agent, guest->zone);
+    const struct zone *zone = agent_find_zone(agent, guest->zone);
     struct vdc_agent_action *action = agent_act(agent, VDC_AGENT_DO_LEASE, &guest->key);
     if (!guest->lease_needed) {
         action->lease_ns = VDC_VIEW_LEASE_NONE;
@@ -264,7 +264,7 @@ void guest_report(struct vdc_agent *agent, struct guest *guest, bool always)
 {
     const struct vdc_partition *partition =
         guest->in_db ? vdc_allocdb_find_partition(agent->db, &guest->key.id) : NULL;
-    const struct zone *zone = zone_find(agent, guest->zone);
+    const struct zone *zone = agent_find_zone(agent, guest->zone);
     if (partition == NULL || guest->doomed || guest->touched > agent->durable) {
         return;
     }
@@ -305,7 +305,7 @@ static void start(struct vdc_agent *agent, struct guest *guest,
 static void start_when_allowed(struct vdc_agent *agent, struct guest *guest,
                                const struct vdc_partition *partition)
 {
-    const struct zone *zone = zone_find(agent, guest->zone);
+    const struct zone *zone = agent_find_zone(agent, guest->zone);
     switch (partition->run) {
     case VDC_RUN_PAUSED:
     case VDC_RUN_STOPPED:

@@ -199,7 +199,7 @@ void command_follow_state(struct vdc_agent *agent, struct guest *guest);
 void command_finish(struct vdc_agent *agent, struct guest *guest, enum vdc_rc rc, const char *text);
 
 /* agent_session.c */
-struct zone *zone_find(struct vdc_agent *agent, const char *name);
+struct zone *agent_find_zone(struct vdc_agent *agent, const char *name);
 struct zone *zone_add(struct vdc_agent *agent, const char *name);
 void session_up(struct vdc_agent *agent, const struct vdc_agent_event *event);
 void session_down(struct vdc_agent *agent, uint32_t index);

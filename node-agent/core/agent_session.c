@@ -23,7 +23,7 @@
 
 #include "agent_internal.h"
 
-struct zone *zone_find(struct vdc_agent *agent, const char *name)
+struct zone *agent_find_zone(struct vdc_agent *agent, const char *name)
 {
     for (size_t i = 0; i < agent->zones_len; i++) {
         if (strcmp(agent->zones[i].name, name) == 0) {
@@ -35,7 +35,7 @@ struct zone *zone_find(struct vdc_agent *agent, const char *name)
 
 struct zone *zone_add(struct vdc_agent *agent, const char *name)
 {
-    struct zone *zone = zone_find(agent, name);
+    struct zone *zone = agent_find_zone(agent, name);
     if (zone != NULL) {
         return zone;
     }
@@ -277,7 +277,7 @@ void zone_lease_event(struct vdc_agent *agent, struct zone *zone,
 static void take_grant(struct vdc_agent *agent, uint32_t index,
                        const struct vdc_msg_lease_grant *grant)
 {
-    struct zone *zone = zone_find(agent, grant->zone);
+    struct zone *zone = agent_find_zone(agent, grant->zone);
     if (zone == NULL || !zone->led || zone->session != index) {
         return;
     }

@@ -295,7 +295,7 @@ static void carry_out(struct vdc_agent *agent, uint32_t session, struct vdc_tx *
 static const char *check_leader(struct vdc_agent *agent, uint32_t session, const struct vdc_tx *tx,
                                 enum vdc_rc *rc)
 {
-    const struct zone *zone = zone_find(agent, tx->zone);
+    const struct zone *zone = agent_find_zone(agent, tx->zone);
     *rc = VDC_RC_STALE;
     if (zone == NULL || !zone->led || zone->session != session) {
         return "this session does not lead the zone";
