@@ -528,12 +528,13 @@ static void parse_comparison(struct parser *parser)
         fail_at(parser, parser->token.offset, "expected a comparison (== != < <= > >= in)");
         return;
     }
+    size_t right_offset = parser->token.offset;
     struct operand right;
     parse_operand(parser, &right);
     if (left.constant && right.constant) {
         fail_at(parser, offset, "compares two constants");
     }
-    check_types(parser, offset, &left, &right);
+    check_types(parser, left.constant ? offset : right_offset, &left, &right);
     struct step *step = add_step(parser, STEP_COMPARE);
     step->compare = compare;
     step->left = left;

@@ -650,6 +650,41 @@ static void reject_node(const struct context *context, size_t index, const struc
     failure_detail(context, index, failure, made->detail);
 }
 
+/* ---- changes ---- */
+
+/* How much a change asks of an operator: freeing room happens every day, a rule was written for a
+ * reason, a node that is down may be broken. */
+static uint64_t trouble_of(enum vdc_policy_change_kind kind)
+{
+    switch (kind) {
+    case VDC_POLICY_CHANGE_FREE_CPU:
+    case VDC_POLICY_CHANGE_FREE_MEMORY:
+    case VDC_POLICY_CHANGE_ASK_VCPUS:
+    case VDC_POLICY_CHANGE_ASK_MEMORY:
+    case VDC_POLICY_CHANGE_RAISE_QUOTA:
+        return 1;
+    case VDC_POLICY_CHANGE_DROP_RULE:
+        return 2;
+    case VDC_POLICY_CHANGE_OPEN_NODE:
+        return 3;
+    }
+    return 0;
+}
+
+static bool add_change(struct plan *plan, enum vdc_policy_change_kind kind, const char *rule,
+                       const char *node, uint64_t amount)
+{
+    if (plan->count == VDC_POLICY_CHANGES_MAX) {
+        return false;
+    }
+    struct vdc_policy_change *change = &plan->changes[plan->count++];
+    *change = (struct vdc_policy_change){.kind = kind, .amount = amount};
+    vdc_str_set(change->rule, sizeof change->rule, rule);
+    vdc_str_set(change->node, sizeof change->node, node);
+    plan->trouble += trouble_of(kind);
+    return true;
+}
+
 /* ---- the request as a whole ---- */
 
 static void add_hint(char detail[VDC_POLICY_DETAIL_CAP], const char *name, const char *const *known,
@@ -786,85 +821,98 @@ static bool check_tenant(const struct context *context, struct vdc_policy_verdic
 
 /* ---- plans: what would make it fit ---- */
 
-/* How much a change asks of an operator: freeing room happens every day, a rule was written for a
- * reason, a node that is down may be broken. */
-static uint64_t trouble_of(enum vdc_policy_change_kind kind)
+/* The most vCPUs, up to those asked for, that the node could take as it is (or, `empty`, if nothing
+ * ran there); 0: none. */
+static uint32_t vcpus_that_fit(const struct context *context, size_t index, const struct fill *fill,
+                               bool empty)
 {
-    switch (kind) {
-    case VDC_POLICY_CHANGE_FREE_CPU:
-    case VDC_POLICY_CHANGE_FREE_MEMORY:
-    case VDC_POLICY_CHANGE_ASK_VCPUS:
-    case VDC_POLICY_CHANGE_RAISE_QUOTA:
-        return 1;
-    case VDC_POLICY_CHANGE_DROP_RULE:
-        return 2;
-    case VDC_POLICY_CHANGE_OPEN_NODE:
-        return 3;
-    }
-    return 0;
-}
-
-/* The most vCPUs of this partition's class that the node could take now; 0: none. */
-static uint32_t vcpus_that_fit(const struct context *context, size_t index, const struct fill *fill)
-{
-    struct context trial = *context;
-    for (uint32_t vcpus = VDC_MIN(fill->capacity.cpus, context->partition.vcpus); vcpus > 0;
-         vcpus--) {
-        struct fill tried;
-        trial.partition.vcpus = vcpus;
-        (void)vdc_policy_need(context->policy, &trial.partition, &trial.need);
-        if (fill_node(&trial, index, &tried) && tried.cpu_after <= tried.capacity.cpu_milli) {
-            return vcpus;
+    struct vdc_policy_partition trial = context->partition;
+    const struct vdc_policy_node *node = node_at(context, index);
+    for (trial.vcpus = VDC_MIN(fill->capacity.cpus, trial.vcpus); trial.vcpus > 0; trial.vcpus--) {
+        struct vdc_policy_need need;
+        (void)vdc_policy_need(context->policy, &trial, &need);
+        uint64_t dedicated = empty ? 0 : node->cpus_dedicated;
+        uint64_t shared = empty ? 0 : node->cpu_shared_milli;
+        if (cpu_in_use(context->policy, dedicated + need.cpus_dedicated,
+                       shared + need.cpu_shared_milli) <= fill->capacity.cpu_milli) {
+            break;
         }
     }
-    return 0;
+    return trial.vcpus;
 }
 
-static bool add_change(struct plan *plan, struct vdc_policy_change change)
+/* Room on the node where that can be enough, else a smaller request, else both. */
+static bool plan_cpu(const struct context *context, size_t index, const struct fill *fill,
+                     struct plan *plan)
 {
-    if (plan->count == VDC_POLICY_CHANGES_MAX) {
+    const char *node = node_at(context, index)->name;
+    uint32_t most = vcpus_that_fit(context, index, fill, true);
+    if (most == 0) {
         return false;
     }
-    plan->changes[plan->count++] = change;
-    plan->trouble += trouble_of(change.kind);
-    return true;
+    if (most < context->partition.vcpus) {
+        uint32_t now = vcpus_that_fit(context, index, fill, false);
+        if (!add_change(plan, VDC_POLICY_CHANGE_ASK_VCPUS, "", "", now > 0 ? now : most)) {
+            return false;
+        }
+        if (now > 0) {
+            return true;
+        }
+    }
+    struct context trial = *context;
+    struct fill wanted;
+    trial.partition.vcpus = most;
+    (void)vdc_policy_need(context->policy, &trial.partition, &trial.need);
+    (void)fill_node(&trial, index, &wanted);
+    uint64_t amount = wanted.cpu_after - wanted.capacity.cpu_milli;
+    plan->shortage += amount * 1000 / VDC_MAX(fill->capacity.cpu_milli, UINT64_C(1));
+    return add_change(plan, VDC_POLICY_CHANGE_FREE_CPU, "", node, amount);
+}
+
+static bool plan_memory(const struct context *context, size_t index, const struct fill *fill,
+                        struct plan *plan)
+{
+    const struct vdc_policy_node *node = node_at(context, index);
+    uint64_t capacity = fill->capacity.memory_bytes;
+    uint64_t most = capacity - capacity % VDC_POLICY_MEMORY_BLOCK;
+    uint64_t asked = context->need.memory_bytes;
+    if (most == 0) {
+        return false;
+    }
+    if (most < asked) {
+        uint64_t now = left_of(capacity, node->memory_used_bytes);
+        now -= now % VDC_POLICY_MEMORY_BLOCK;
+        asked = now > 0 ? now : most;
+        if (!add_change(plan, VDC_POLICY_CHANGE_ASK_MEMORY, "", "", asked)) {
+            return false;
+        }
+        if (now > 0) {
+            return true;
+        }
+    }
+    uint64_t amount = node->memory_used_bytes + asked - capacity;
+    plan->shortage += (uint64_t)((unsigned __int128)amount * 1000 / capacity);
+    return add_change(plan, VDC_POLICY_CHANGE_FREE_MEMORY, "", node->name, amount);
 }
 
 static bool plan_failure(const struct context *context, size_t index, const struct fill *fill,
-                         const struct failure *failure, bool ask_less, struct plan *plan)
+                         const struct failure *failure, bool *cpu_planned, struct plan *plan)
 {
-    struct vdc_policy_change change = {0};
-    uint64_t short_by = failure->asked - failure->available;
     switch (failure->reason) {
     case VDC_POLICY_REASON_NOT_USABLE:
-        change.kind = VDC_POLICY_CHANGE_OPEN_NODE;
-        break;
+        return add_change(plan, VDC_POLICY_CHANGE_OPEN_NODE, "", node_at(context, index)->name, 0);
     case VDC_POLICY_REASON_VCPUS:
-        change.kind = VDC_POLICY_CHANGE_ASK_VCPUS;
-        change.amount = vcpus_that_fit(context, index, fill);
-        if (change.amount == 0) {
-            return false;
-        }
-        return add_change(plan, change);
     case VDC_POLICY_REASON_CPU:
-        if (ask_less) {
-            return true; /* fewer vCPUs fit, see above */
+        if (*cpu_planned) {
+            return true; /* both have one remedy */
         }
-        /* What was in use beyond the capacity (the policy was tightened) must go as well. */
-        change.kind = VDC_POLICY_CHANGE_FREE_CPU;
-        change.amount = fill->cpu_after - fill->capacity.cpu_milli;
-        plan->shortage += short_by * 1000 / VDC_MAX(fill->capacity.cpu_milli, UINT64_C(1));
-        break;
+        *cpu_planned = true;
+        return plan_cpu(context, index, fill, plan);
     case VDC_POLICY_REASON_MEMORY:
-        change.kind = VDC_POLICY_CHANGE_FREE_MEMORY;
-        change.amount = fill->memory_after - fill->capacity.memory_bytes;
-        plan->shortage += (uint64_t)((unsigned __int128)short_by * 1000 /
-                                     VDC_MAX(fill->capacity.memory_bytes, UINT64_C(1)));
-        break;
+        return plan_memory(context, index, fill, plan);
     case VDC_POLICY_REASON_RULE:
-        change.kind = VDC_POLICY_CHANGE_DROP_RULE;
-        vdc_str_set(change.rule, sizeof change.rule, context->policy->rules[failure->rule].name);
-        return add_change(plan, change);
+        return add_change(plan, VDC_POLICY_CHANGE_DROP_RULE,
+                          context->policy->rules[failure->rule].name, "", 0);
     case VDC_POLICY_REASON_NOT_IN_ZONE:
     case VDC_POLICY_REASON_EXCLUDED:
     case VDC_POLICY_REASON_ALREADY_THERE:
@@ -874,8 +922,7 @@ static bool plan_failure(const struct context *context, size_t index, const stru
     case VDC_POLICY_REASON_TARGET:
         return false;
     }
-    vdc_str_set(change.node, sizeof change.node, node_at(context, index)->name);
-    return add_change(plan, change);
+    return false;
 }
 
 static bool plans_are_equal(const struct plan *a, const struct plan *b)
@@ -937,10 +984,9 @@ static void plan_node(const struct context *context, size_t index, const struct 
 {
     struct plan plan = *whole;
     plan.node = index;
-    bool ask_less = false;
+    bool cpu_planned = false;
     for (size_t i = 0; i < count; i++) {
-        ask_less = ask_less || failures[i].reason == VDC_POLICY_REASON_VCPUS;
-        if (!plan_failure(context, index, fill, &failures[i], ask_less, &plan)) {
+        if (!plan_failure(context, index, fill, &failures[i], &cpu_planned, &plan)) {
             return;
         }
     }
@@ -971,6 +1017,9 @@ static bool plan_works(const struct context *context, const struct plan *plan)
             break;
         case VDC_POLICY_CHANGE_ASK_VCPUS:
             trial.partition.vcpus = (uint32_t)change->amount;
+            break;
+        case VDC_POLICY_CHANGE_ASK_MEMORY:
+            trial.partition.memory_bytes = change->amount;
             break;
         case VDC_POLICY_CHANGE_OPEN_NODE:
             trial.relax.open = true;

@@ -10,11 +10,8 @@
 /* Different details shown behind one reason in the line; the long form has all that are kept. */
 #define DETAILS_SHOWN 4
 
-static const struct {
-    const char *name;
-    const char *text;
-} reasons[] = {
-#define X(name, text) {#name, text},
+static const char *const reason_texts[] = {
+#define X(name, text) text,
     VDC_POLICY_REASON_LIST(X)
 #undef X
 };
@@ -25,13 +22,13 @@ const char *vdc_policy_reason_name(enum vdc_policy_reason reason)
     static const char *const names[] = {"not-in-zone", "excluded", "already-there", "not-usable",
                                         "vcpus",       "cpu",      "memory",        "rule",
                                         "quota",       "class",    "tenant",        "target"};
-    _Static_assert(VDC_COUNT_OF(names) == VDC_COUNT_OF(reasons), "a reason without a name");
+    _Static_assert(VDC_COUNT_OF(names) == VDC_COUNT_OF(reason_texts), "a reason without a name");
     return names[reason];
 }
 
 const char *vdc_policy_reason_text(enum vdc_policy_reason reason)
 {
-    return reasons[reason].text;
+    return reason_texts[reason];
 }
 
 const char *vdc_policy_cause_text(enum vdc_policy_cause cause)
@@ -58,6 +55,8 @@ const char *vdc_policy_change_name(enum vdc_policy_change_kind kind)
         return "free-memory";
     case VDC_POLICY_CHANGE_ASK_VCPUS:
         return "ask-vcpus";
+    case VDC_POLICY_CHANGE_ASK_MEMORY:
+        return "ask-memory";
     case VDC_POLICY_CHANGE_OPEN_NODE:
         return "open-node";
     case VDC_POLICY_CHANGE_RAISE_QUOTA:
@@ -124,6 +123,10 @@ static void put_change(struct vdc_buf *out, const struct vdc_policy_change *chan
     case VDC_POLICY_CHANGE_ASK_VCPUS:
         vdc_buf_printf(out, "ask for %llu vCPU%s", (unsigned long long)change->amount,
                        change->amount == 1 ? "" : "s");
+        return;
+    case VDC_POLICY_CHANGE_ASK_MEMORY:
+        vdc_buf_puts(out, "ask for ");
+        put_bytes_exactly(out, change->amount);
         return;
     case VDC_POLICY_CHANGE_OPEN_NODE:
         vdc_buf_printf(out, "make %s usable", change->node);

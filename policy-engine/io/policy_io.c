@@ -8,12 +8,20 @@ enum vdc_rc vdc_policy_parse(const char *text, size_t len, struct vdc_policy **p
 {
     *policy = NULL;
     struct vdc_tree *tree;
-    enum vdc_rc rc = vdc_yaml_load(text, len, VDC_POLICY_TEXT_MAX, &tree, diags);
-    if (rc == VDC_RC_OK) {
-        rc = vdc_policy_build(tree, policy, diags);
-        vdc_tree_destroy(tree);
+    enum vdc_rc rc = vdc_yaml_load_partly(text, len, VDC_POLICY_TEXT_MAX, &tree, diags);
+    if (tree == NULL) {
+        return rc;
     }
-    return rc;
+    /* A file with a duplicate key is refused, but its other mistakes are shown with it. */
+    struct vdc_policy *built;
+    enum vdc_rc built_rc = vdc_policy_build(tree, &built, diags);
+    vdc_tree_destroy(tree);
+    if (rc != VDC_RC_OK || built_rc != VDC_RC_OK) {
+        vdc_policy_destroy(built);
+        return rc != VDC_RC_OK ? rc : built_rc;
+    }
+    *policy = built;
+    return VDC_RC_OK;
 }
 
 /* jansson fails only without memory, which ends the process as everywhere. */

@@ -242,6 +242,7 @@ enum vdc_policy_change_kind {
     VDC_POLICY_CHANGE_FREE_CPU,    /* node, amount: milli-CPU of the machine */
     VDC_POLICY_CHANGE_FREE_MEMORY, /* node, amount: bytes */
     VDC_POLICY_CHANGE_ASK_VCPUS,   /* amount: ask for at most so many */
+    VDC_POLICY_CHANGE_ASK_MEMORY,  /* amount: ask for at most so many bytes */
     VDC_POLICY_CHANGE_OPEN_NODE,   /* node: make it usable */
     VDC_POLICY_CHANGE_RAISE_QUOTA, /* rule: "acme.memory"; amount: to this much */
 };

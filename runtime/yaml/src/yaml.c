@@ -8,6 +8,7 @@
  * What can be passed over (an alias, a tag, a second key of one name) is reported and the reading
  * goes on, so that a person sees all of it at once. A syntax error ends it.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include <yaml.h>
@@ -346,14 +347,13 @@ static void say_syntax_error(struct loader *loader)
 {
     const yaml_parser_t *parser = &loader->parser;
     const char *problem = parser->problem != NULL ? parser->problem : "not readable as YAML";
+    char begins[32] = "";
     if (parser->context != NULL && parser->context_mark.line != parser->problem_mark.line) {
-        vdc_diags_add(loader->diags, line_of(&parser->problem_mark),
-                      column_of(&parser->problem_mark), "syntax: %s (%s that begins at line %u)",
-                      problem, parser->context, line_of(&parser->context_mark));
-    } else {
-        vdc_diags_add(loader->diags, line_of(&parser->problem_mark),
-                      column_of(&parser->problem_mark), "syntax: %s", problem);
+        snprintf(begins, sizeof begins, " from line %u", line_of(&parser->context_mark));
     }
+    vdc_diags_add(loader->diags, line_of(&parser->problem_mark), column_of(&parser->problem_mark),
+                  "syntax: %s%s%s%s", problem, parser->context != NULL ? " " : "",
+                  parser->context != NULL ? parser->context : "", begins);
     stop(loader, VDC_RC_INVALID);
 }
 
@@ -371,8 +371,8 @@ static void load_events(struct loader *loader)
     }
 }
 
-enum vdc_rc vdc_yaml_load(const char *text, size_t len, size_t len_max, struct vdc_tree **tree,
-                          struct vdc_diags *diags)
+enum vdc_rc vdc_yaml_load_partly(const char *text, size_t len, size_t len_max,
+                                 struct vdc_tree **tree, struct vdc_diags *diags)
 {
     *tree = NULL;
     if (len > len_max) {
@@ -387,7 +387,7 @@ enum vdc_rc vdc_yaml_load(const char *text, size_t len, size_t len_max, struct v
     if (!check_characters((const unsigned char *)text, len, diags)) {
         return VDC_RC_INVALID;
     }
-    size_t said_before = diags->count + diags->dropped;
+    uint64_t said_before = diags->count + diags->dropped;
     struct loader loader = {.tree = vdc_tree_create(), .diags = diags, .rc = VDC_RC_OK};
     VDC_ASSERT(yaml_parser_initialize(&loader.parser)); /* fails only without memory */
     yaml_parser_set_encoding(&loader.parser, YAML_UTF8_ENCODING);
@@ -397,15 +397,24 @@ enum vdc_rc vdc_yaml_load(const char *text, size_t len, size_t len_max, struct v
     free(loader.sorted);
     if (loader.rc == VDC_RC_OK && vdc_tree_root(loader.tree) == NULL) {
         vdc_diags_add(diags, 1, 1, "there is nothing in it");
-    }
-    if (loader.rc == VDC_RC_OK && diags->count + diags->dropped > said_before) {
         loader.rc = VDC_RC_INVALID;
     }
+    vdc_diags_sort(diags);
     if (loader.rc != VDC_RC_OK) {
         vdc_tree_destroy(loader.tree);
-        vdc_diags_sort(diags);
         return loader.rc;
     }
     *tree = loader.tree;
-    return VDC_RC_OK;
+    return diags->count + diags->dropped > said_before ? VDC_RC_INVALID : VDC_RC_OK;
+}
+
+enum vdc_rc vdc_yaml_load(const char *text, size_t len, size_t len_max, struct vdc_tree **tree,
+                          struct vdc_diags *diags)
+{
+    enum vdc_rc rc = vdc_yaml_load_partly(text, len, len_max, tree, diags);
+    if (rc != VDC_RC_OK) {
+        vdc_tree_destroy(*tree);
+        *tree = NULL;
+    }
+    return rc;
 }

@@ -29,4 +29,9 @@
 enum vdc_rc vdc_yaml_load(const char *text, size_t len, size_t len_max, struct vdc_tree **tree,
                           struct vdc_diags *diags) VDC_MUST_USE;
 
+/* The same, but where all that is wrong could be passed over (a duplicate key, a tag) it returns
+ * INVALID and *tree is not NULL and the caller's: for looking on for more mistakes, not for use. */
+enum vdc_rc vdc_yaml_load_partly(const char *text, size_t len, size_t len_max,
+                                 struct vdc_tree **tree, struct vdc_diags *diags) VDC_MUST_USE;
+
 #endif
