@@ -410,8 +410,8 @@ static void on_ready(struct vdc_guest *guest)
         return;
     }
     guest->start_deadline = VDC_NEVER;
-    order(guest, VDC_QMP_MIGRATION_CAPABILITIES, &params);
     if (guest->incoming) {
+        order(guest, VDC_QMP_MIGRATION_CAPABILITIES, &params);
         move_to(guest, VDC_GUEST_INCOMING, "QEMU answers");
     } else {
         move_to(guest, VDC_GUEST_PRELAUNCH, "QEMU answers");
@@ -547,8 +547,15 @@ static void on_qmp_error(struct vdc_guest *guest, enum vdc_qmp_command command, 
     case VDC_QMP_POWERDOWN:
         guest->stop_deadline = guest->now;
         break;
-    case VDC_QMP_CAPABILITIES:
     case VDC_QMP_MIGRATION_CAPABILITIES:
+        migration_note_error(guest, text);
+        if (guest->state.state == VDC_GUEST_MIGRATING && !guest->cancelling) {
+            /* It would not wait at the switch-over. */
+            guest->cancelling = true;
+            order(guest, VDC_QMP_MIGRATE_CANCEL, NULL);
+        }
+        break;
+    case VDC_QMP_CAPABILITIES:
     case VDC_QMP_MIGRATE_CONTINUE:
     case VDC_QMP_MIGRATE_CANCEL:
     case VDC_QMP_QUERY_MIGRATE:
@@ -703,6 +710,8 @@ static void on_connected(struct vdc_guest *guest, bool ok, const char *text)
     }
     order(guest, VDC_QMP_GETFD, NULL);
     if (out) {
+        /* Now and not at the start: a guest that came by migration has those of a target. */
+        order(guest, VDC_QMP_MIGRATION_CAPABILITIES, &guest->migration_params);
         order(guest, VDC_QMP_MIGRATION_PARAMETERS, &guest->migration_params);
         order(guest, VDC_QMP_MIGRATE, NULL);
         guest->progress_at = vdc_mono_add(guest->now, VDC_GUEST_PROGRESS_MS * VDC_MS);
