@@ -25,9 +25,7 @@ void vdc_diags_deinit(struct vdc_diags *diags)
     *diags = (struct vdc_diags){0};
 }
 
-/* Text from the file may be in it: control characters would break the line, and half a UTF-8
- * sequence at the cut would make the output invalid. */
-static void make_printable(char *text)
+void vdc_text_make_printable(char *text)
 {
     for (char *at = text; *at != 0; at++) {
         if ((unsigned char)*at < 0x20 || *at == 0x7f) {
@@ -63,7 +61,7 @@ void vdc_diags_add(struct vdc_diags *diags, uint32_t line, uint32_t column, cons
     va_start(ap, fmt);
     vsnprintf(diag->text, sizeof diag->text, fmt, ap);
     va_end(ap);
-    make_printable(diag->text);
+    vdc_text_make_printable(diag->text);
 }
 
 void vdc_diags_sort(struct vdc_diags *diags)

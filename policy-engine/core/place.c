@@ -648,6 +648,7 @@ static void reject_node(const struct context *context, size_t index, const struc
     made->asked = failure->asked;
     made->available = failure->available;
     failure_detail(context, index, failure, made->detail);
+    vdc_text_make_printable(made->detail);
 }
 
 /* ---- changes ---- */
@@ -692,6 +693,7 @@ static void add_hint(char detail[VDC_POLICY_DETAIL_CAP], const char *name, const
 {
     const char *nearest = vdc_nearest_name(name, known, count);
     size_t used = strlen(detail);
+    vdc_text_make_printable(detail);
     if (nearest != NULL) {
         snprintf(detail + used, VDC_POLICY_DETAIL_CAP - used, "; did you mean %s?", nearest);
         return;
@@ -798,6 +800,7 @@ static bool check_tenant(const struct context *context, struct vdc_policy_verdic
         VDC_ASSERT(made != NULL);
         snprintf(made->detail, sizeof made->detail, "there is no tenant \"%.63s\"",
                  partition->tenant);
+        vdc_text_make_printable(made->detail);
         return false;
     }
     const struct vdc_policy_class *found = vdc_policy_class_find(policy, partition->class_name);

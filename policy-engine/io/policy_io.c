@@ -36,9 +36,23 @@ static void set(json_t *object, const char *key, json_t *value)
     VDC_ASSERT(json_object_set_new(object, key, need(value)) == 0);
 }
 
+/* Texts that callers put into a snapshot may be anything; JSON takes UTF-8 only. */
+static json_t *text_json(const char *text)
+{
+    json_t *json = json_string(text);
+    if (json != NULL) {
+        return json;
+    }
+    vdc_autofree char *copy = vdc_strdup(text);
+    for (char *at = copy; *at != 0; at++) {
+        *at = (unsigned char)*at < 0x80 ? *at : '?';
+    }
+    return need(json_string(copy));
+}
+
 static void set_text(json_t *object, const char *key, const char *text)
 {
-    set(object, key, json_string(text));
+    set(object, key, text_json(text));
 }
 
 /* JSON integers of ours are signed 64 bit; nothing real comes near. */

@@ -462,6 +462,26 @@ Test(policy_place, a_verdict_as_json_has_all_of_it)
     zone_destroy(zone);
 }
 
+Test(policy_place, a_verdict_with_foreign_text_is_still_json)
+{
+    struct zone *zone = zone_of_three("classes: {gold: {}}\n");
+    struct vdc_policy_partition x = zone_partition(zone, "x", NULL);
+    /* 62 letters and a euro sign: the sentence is cut in the middle of it. */
+    static const char *const names[] = {
+        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\xe2\x82\xac", "\xff\n"};
+    for (size_t i = 0; i < VDC_COUNT_OF(names); i++) {
+        x.class_name = names[i];
+        struct vdc_policy_verdict verdict = zone_place(zone, VDC_POLICY_CREATE, x, NULL);
+        json_t *json = vdc_policy_verdict_json(&verdict);
+        const char *summary = json_string_value(json_object_get(json, "summary"));
+        cr_expect_not_null(strstr(summary, "there is no class"));
+        cr_expect_null(strchr(summary, '\n'));
+        json_decref(json);
+        vdc_policy_verdict_deinit(&verdict);
+    }
+    zone_destroy(zone);
+}
+
 /* ---- bounds ---- */
 
 Test(policy_place, many_rejections_are_counted_and_some_are_kept)
