@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -238,6 +239,8 @@ static void on_timer(uv_timer_t *handle)
 enum vdc_rc vdc_tls_context_create(struct uv_loop_s *loop, const struct vdc_tls_config *config,
                                    struct vdc_tls_context **out, struct vdc_err *err)
 {
+    /* libuv writes with write(2): a peer that is gone must be an error, not the end of us. */
+    signal(SIGPIPE, SIG_IGN);
     struct vdc_tls_context *context = VDC_NEW(struct vdc_tls_context);
     context->magic = TLS_CONTEXT_MAGIC;
     context->refs = 1;

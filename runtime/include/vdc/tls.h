@@ -45,7 +45,7 @@ struct vdc_tls_config {
     const char *alpn; /* the one protocol offered and taken, e.g. "http/1.1"; NULL: none */
 };
 
-/* Reads the files. One context serves dials and listens of one loop. INVALID, NOT_FOUND, ... with
+/* Reads the files, and makes the process ignore SIGPIPE. One context serves dials and listens of one loop. INVALID, NOT_FOUND, ... with
  * the file's name in err. Released by vdc_tls_context_unref(); connections and listeners hold their
  * own reference. */
 enum vdc_rc vdc_tls_context_create(struct uv_loop_s *loop, const struct vdc_tls_config *config,
