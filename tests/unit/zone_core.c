@@ -1,0 +1,583 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The zone's leader in a small world: what it does when all is well, and after single faults. */
+#include <stdio.h>
+#include <string.h>
+
+#include <criterion/criterion.h>
+
+#include "zone_world.h"
+
+#define ASSERT_SETTLED(world)                                                     \
+    do {                                                                          \
+        const char *unsettled_ = zw_unsettled(world);                             \
+        cr_assert(unsettled_[0] == 0, "%s\n%s", unsettled_, (world)->trace.data); \
+    } while (0)
+
+static struct zone_world *ready_world(void)
+{
+    struct zone_world *world = zw_create();
+    zw_run(world, 2000);
+    return world;
+}
+
+static void create(struct zone_world *world, const char *name, const char *class, const char *app)
+{
+    uint64_t token = zw_create_partition(world, name, class, app, "");
+    zw_run(world, 3000);
+    const struct vdc_operation_record *op = zw_operation(world, token);
+    cr_assert(op != NULL && op->state == VDC_OPSTATE_DONE, "%s\n%s", name, world->trace.data);
+}
+
+/* Three db and one web, as in the quickstart; web is where a db can't be the fourth. */
+static struct zone_world *quickstart_world(void)
+{
+    struct zone_world *world = ready_world();
+    create(world, "db-1", "gold", "db");
+    create(world, "db-2", "gold", "db");
+    create(world, "db-3", "gold", "db");
+    create(world, "web", "silver", "web");
+    return world;
+}
+
+/* The node of r3 with a db. */
+static const char *db_node_of_r3(struct zone_world *world)
+{
+    static const char *const names[] = {"db-1", "db-2", "db-3"};
+    for (size_t i = 0; i < 3; i++) {
+        const char *owner = zw_owner(world, names[i]);
+        if (strcmp(owner, "n3") == 0 || strcmp(owner, "n4") == 0) {
+            return owner;
+        }
+    }
+    cr_assert_fail("no db in r3");
+    return "";
+}
+
+Test(zone_core, nodes_that_the_policy_matches_join_and_become_usable)
+{
+    struct zone_world *world = ready_world();
+    ASSERT_SETTLED(world);
+    for (size_t i = 0; i < world->nodes_len; i++) {
+        cr_assert_eq(world->nodes[i].incarnation, 1);
+        cr_assert_gt(world->nodes[i].grants, 0);
+    }
+    zw_destroy(world);
+}
+
+Test(zone_core, three_db_run_in_three_racks_and_a_fourth_is_refused_with_the_rule)
+{
+    struct zone_world *world = quickstart_world();
+    uint64_t token = zw_create_partition(world, "db-4", "gold", "db", "k4");
+    zw_run(world, 100);
+    const struct zw_answer *answer = zw_answer(world, token);
+    cr_assert(answer != NULL && answer->rc == VDC_RC_REFUSED && answer->has_operation);
+    cr_assert(strstr(answer->text, "db-apart") != NULL, "%s", answer->text);
+    const struct vdc_operation_record *op = zw_operation(world, token);
+    cr_assert(op->state == VDC_OPSTATE_FAILED && op->verdict != NULL);
+    ASSERT_SETTLED(world);
+    zw_destroy(world);
+}
+
+Test(zone_core, a_repeated_key_gets_the_first_answer_and_another_body_a_conflict)
+{
+    struct zone_world *world = ready_world();
+    uint64_t first = zw_create_partition(world, "web", "silver", "web", "key-1");
+    uint64_t second = zw_create_partition(world, "web", "silver", "web", "key-1");
+    cr_assert_null(zw_answer(world, first)); /* nothing before it is durable */
+    cr_assert_null(zw_answer(world, second));
+    uint64_t other = zw_create_partition(world, "cache", "silver", "web", "key-1");
+    cr_assert_eq(zw_answer(world, other)->rc, VDC_RC_CONFLICT);
+    zw_run(world, 2000);
+    const struct zw_answer *a = zw_answer(world, first);
+    const struct zw_answer *b = zw_answer(world, second);
+    cr_assert(a->rc == VDC_RC_OK && !a->repeated && b->rc == VDC_RC_OK && b->repeated);
+    cr_assert(vdc_id_equal(&a->operation, &b->operation));
+    zw_new_leader(world, false);
+    zw_run(world, 2000);
+    uint64_t third = zw_create_partition(world, "web", "silver", "web", "key-1");
+    zw_run(world, 10);
+    cr_assert(vdc_id_equal(&zw_answer(world, third)->operation, &a->operation));
+    cr_assert(zw_answer(world, third)->repeated);
+    zw_destroy(world);
+}
+
+Test(zone_core, a_refusal_is_repeated_by_a_new_leader_too)
+{
+    struct zone_world *world = quickstart_world();
+    uint64_t first = zw_create_partition(world, "db-4", "gold", "db", "key-r");
+    zw_run(world, 100);
+    zw_new_leader(world, true);
+    zw_run(world, 1000);
+    uint64_t again = zw_create_partition(world, "db-4", "gold", "db", "key-r");
+    cr_assert_eq(zw_answer(world, again)->rc, VDC_RC_REFUSED);
+    cr_assert_str_eq(zw_answer(world, again)->text, zw_answer(world, first)->text);
+    zw_destroy(world);
+}
+
+Test(zone_core, bad_specs_and_unknown_partitions_are_answered_at_once)
+{
+    struct zone_world *world = ready_world();
+    uint64_t token = zw_create_partition(world, "Bad Name", "gold", "db", "");
+    cr_assert_eq(zw_answer(world, token)->rc, VDC_RC_INVALID);
+    token = zw_create_partition(world, "x", "platinum", "db", "");
+    cr_assert_eq(zw_answer(world, token)->rc, VDC_RC_INVALID);
+    cr_assert(strstr(zw_answer(world, token)->text, "platinum") != NULL);
+    token = zw_ask(world, VDC_REQUEST_STOP, "nobody", "", "");
+    cr_assert_eq(zw_answer(world, token)->rc, VDC_RC_NOT_FOUND);
+    create(world, "web", "silver", "web");
+    token = zw_create_partition(world, "web", "silver", "web", "");
+    cr_assert_eq(zw_answer(world, token)->rc, VDC_RC_EXISTS);
+    zw_destroy(world);
+}
+
+Test(zone_core, a_create_before_any_node_is_there_is_refused_with_reasons)
+{
+    struct zone_world *world = zw_create();
+    uint64_t token = zw_create_partition(world, "web", "silver", "web", "");
+    zw_run(world, 10);
+    cr_assert_eq(zw_answer(world, token)->rc, VDC_RC_REFUSED);
+    cr_assert_neq(zw_answer(world, token)->text[0], 0);
+    zw_destroy(world);
+}
+
+Test(zone_core, a_second_operation_on_one_partition_names_the_first)
+{
+    struct zone_world *world = ready_world();
+    create(world, "web", "silver", "web");
+    zw_ask(world, VDC_REQUEST_STOP, "web", "", "");
+    uint64_t second = zw_ask(world, VDC_REQUEST_DESTROY, "web", "", "");
+    cr_assert_eq(zw_answer(world, second)->rc, VDC_RC_CONFLICT);
+    cr_assert(strstr(zw_answer(world, second)->text, "stop") != NULL);
+    zw_run(world, 2000);
+    ASSERT_SETTLED(world);
+    zw_destroy(world);
+}
+
+Test(zone_core, stop_start_and_destroy_do_what_they_say)
+{
+    struct zone_world *world = ready_world();
+    create(world, "web", "silver", "web");
+    uint64_t token = zw_ask(world, VDC_REQUEST_STOP, "web", "", "");
+    zw_run(world, 1000);
+    cr_assert_eq(zw_operation(world, token)->state, VDC_OPSTATE_DONE);
+    cr_assert_eq(zw_running(world, "web", NULL), 0);
+    token = zw_ask(world, VDC_REQUEST_START, "web", "", "");
+    zw_run(world, 2000);
+    cr_assert_eq(zw_operation(world, token)->state, VDC_OPSTATE_DONE);
+    ASSERT_SETTLED(world);
+    token = zw_ask(world, VDC_REQUEST_DESTROY, "web", "", "");
+    zw_run(world, 1000);
+    cr_assert_eq(zw_operation(world, token)->state, VDC_OPSTATE_DONE);
+    cr_assert_str_eq(zw_owner(world, "web"), "");
+    ASSERT_SETTLED(world);
+    zw_destroy(world);
+}
+
+Test(zone_core, a_node_that_refuses_is_passed_over_with_a_new_generation)
+{
+    struct zone_world *world = ready_world();
+    uint64_t probe = zw_create_partition(world, "probe", "silver", "web", "");
+    zw_run(world, 2000);
+    (void)probe;
+    zw_node(world, "n2")->refuse_tx = true;
+    zw_node(world, "n3")->refuse_tx = true;
+    zw_node(world, "n4")->refuse_tx = true;
+    create(world, "web", "silver", "web");
+    cr_assert_str_eq(zw_owner(world, "web"), "n1");
+    ASSERT_SETTLED(world);
+    zw_node(world, "n1")->refuse_tx = true;
+    uint64_t token = zw_create_partition(world, "more", "silver", "web", "");
+    zw_run(world, 2000);
+    cr_assert_eq(zw_operation(world, token)->state, VDC_OPSTATE_FAILED);
+    cr_assert_str_eq(zw_owner(world, "more"), "");
+    zw_destroy(world);
+}
+
+Test(zone_core, a_migration_moves_the_guest_and_tells_its_downtime)
+{
+    struct zone_world *world = quickstart_world();
+    const char *target = db_node_of_r3(world);
+    if (strcmp(zw_owner(world, "web"), target) == 0) {
+        target = strcmp(target, "n3") == 0 ? "n4" : "n3";
+    }
+    uint64_t token = zw_ask(world, VDC_REQUEST_MIGRATE, "web", target, "m1");
+    zw_run(world, 3000);
+    const struct vdc_operation_record *op = zw_operation(world, token);
+    cr_assert(op != NULL && op->state == VDC_OPSTATE_DONE, "%s", world->trace.data);
+    cr_assert_str_eq(zw_owner(world, "web"), target);
+    cr_assert(op->downtime_ns > 0 && op->downtime_ns < 100 * VDC_MS);
+    ASSERT_SETTLED(world);
+    zw_destroy(world);
+}
+
+Test(zone_core, a_migration_against_a_rule_is_refused_with_its_verdict)
+{
+    struct zone_world *world = quickstart_world();
+    const char *target = strcmp(zw_owner(world, "db-1"), "n1") == 0 ? "n2" : "n1";
+    uint64_t token = zw_ask(world, VDC_REQUEST_MIGRATE, "db-1", target, "");
+    zw_run(world, 100);
+    cr_assert_eq(zw_answer(world, token)->rc, VDC_RC_REFUSED, "%s", world->trace.data);
+    cr_assert_not_null(zw_operation(world, token)->verdict);
+    ASSERT_SETTLED(world);
+    zw_destroy(world);
+}
+
+Test(zone_core, a_dead_node_is_fenced_and_its_partitions_restart_where_policy_says)
+{
+    struct zone_world *world = quickstart_world();
+    const char *dead = db_node_of_r3(world);
+    if (strcmp(zw_owner(world, "web"), dead) != 0) {
+        zw_ask(world, VDC_REQUEST_MIGRATE, "web", dead, "");
+        zw_run(world, 3000);
+    }
+    cr_assert_str_eq(zw_owner(world, "web"), dead);
+    char name[VDC_NAME_CAP];
+    snprintf(name, sizeof name, "%s", dead);
+    zw_kill(world, name);
+    zw_run(world, 3800);
+    cr_assert_str_eq(zw_owner(world, "web"), name); /* its lease may still run */
+    zw_run(world, 4000);
+    ASSERT_SETTLED(world);
+    cr_assert(zw_saw(world, "lease over -> fenced"));
+    cr_assert_str_neq(zw_owner(world, "web"), name);
+    cr_assert_str_eq(db_node_of_r3(world), strcmp(name, "n3") == 0 ? "n4" : "n3");
+    zw_revive(world, name, false);
+    zw_run(world, 3000);
+    ASSERT_SETTLED(world);
+    cr_assert_eq(zw_node(world, name)->incarnation, 2);
+    zw_destroy(world);
+}
+
+Test(zone_core, gold_restarts_before_silver)
+{
+    struct zone_world *world = ready_world();
+    create(world, "a-silver", "silver", "x");
+    create(world, "b-gold", "gold", "x");
+    const char *node = zw_owner(world, "a-silver");
+    if (strcmp(zw_owner(world, "b-gold"), node) != 0) {
+        zw_ask(world, VDC_REQUEST_MIGRATE, "b-gold", node, "");
+        zw_run(world, 2000);
+    }
+    zw_kill(world, zw_owner(world, "a-silver"));
+    zw_run(world, 8000);
+    const char *gold = strstr(world->trace.data, "b-gold: its node is fenced");
+    const char *silver = strstr(world->trace.data, "a-silver: its node is fenced");
+    cr_assert(gold != NULL && silver != NULL && gold < silver, "%s", world->trace.data);
+    ASSERT_SETTLED(world);
+    zw_destroy(world);
+}
+
+Test(zone_core, a_class_without_failover_stays_with_its_lost_node)
+{
+    struct zone_world *world = ready_world();
+    create(world, "job", "batch", "x");
+    char name[VDC_NAME_CAP];
+    snprintf(name, sizeof name, "%s", zw_owner(world, "job"));
+    zw_kill(world, name);
+    zw_run(world, 10000);
+    cr_assert_str_eq(zw_owner(world, "job"), name);
+    cr_assert_eq(zw_running(world, "job", NULL), 0);
+    zw_revive(world, name, false);
+    zw_run(world, 8000);
+    ASSERT_SETTLED(world); /* it runs again, wherever */
+    zw_destroy(world);
+}
+
+Test(zone_core, the_storm_brake_holds_while_too_much_is_gone_and_heals_by_itself)
+{
+    struct zone_world *world = quickstart_world();
+    zw_cut(world, "n3", -1);
+    zw_cut(world, "n4", -1);
+    zw_run(world, 20000);
+    cr_assert(zw_saw(world, "brake at 30.0%"), "%s", world->trace.data);
+    cr_assert_not(zw_saw(world, "fenced"));
+    zw_node(world, "n3")->relink_at = world->now;
+    zw_node(world, "n4")->relink_at = world->now;
+    zw_run(world, 5000);
+    ASSERT_SETTLED(world);
+    cr_assert_eq(zw_node(world, "n3")->incarnation, 1);
+    zw_destroy(world);
+}
+
+Test(zone_core, one_of_two_gone_nodes_that_returns_lets_the_other_fail_over)
+{
+    struct zone_world *world = quickstart_world();
+    zw_kill(world, "n3");
+    zw_kill(world, "n4");
+    zw_run(world, 10000);
+    cr_assert_not(zw_saw(world, "fenced"));
+    zw_revive(world, "n4", false);
+    zw_run(world, 8000);
+    cr_assert(zw_saw(world, "n3: silent"));
+    ASSERT_SETTLED(world);
+    zw_destroy(world);
+}
+
+Test(zone_core, a_new_leader_waits_a_lease_time_before_it_fences)
+{
+    struct zone_world *world = quickstart_world();
+    char name[VDC_NAME_CAP];
+    snprintf(name, sizeof name, "%s", zw_owner(world, "web"));
+    zw_run(world, 100);
+    zw_new_leader(world, true);
+    zw_kill(world, name);
+    zw_run(world, 3990);
+    cr_assert_not(zw_saw(world, "fenced"));
+    zw_run(world, 6000);
+    cr_assert(zw_saw(world, "fenced"));
+    ASSERT_SETTLED(world);
+    zw_destroy(world);
+}
+
+Test(zone_core, a_paused_leader_that_wakes_grants_nothing_and_fences_nobody)
+{
+    struct zone_world *world = quickstart_world();
+    world->leader_paused = true;
+    zw_run(world, 20000);
+    uint32_t grants = zw_node(world, "n1")->grants;
+    world->store_down = true; /* it wakes and does not yet know whether it leads */
+    world->leader_paused = false;
+    zw_run(world, 3000);
+    cr_assert_eq(zw_node(world, "n1")->grants, grants);
+    cr_assert_not(zw_saw(world, "fenced"), "%s", world->trace.data);
+    world->store_down = false;
+    zw_run(world, 5000);
+    cr_assert_gt(zw_node(world, "n1")->grants, grants);
+    cr_assert_not(zw_saw(world, "fenced"), "%s", world->trace.data);
+    ASSERT_SETTLED(world);
+    zw_destroy(world);
+}
+
+Test(zone_core, a_write_of_an_old_leader_stops_it)
+{
+    struct zone_world *world = ready_world();
+    uint64_t token = zw_create_partition(world, "web", "silver", "web", "");
+    world->epoch = ++world->revision; /* somebody else leads now */
+    zw_run(world, 2000);
+    cr_assert_null(zw_answer(world, token));
+    cr_assert(zw_saw(world, "no more steps"));
+    cr_assert(vdc_mono_is_never(vdc_zone_deadline(world->zone)));
+    zw_destroy(world);
+}
+
+Test(zone_core, an_agent_that_reconnects_keeps_its_guests)
+{
+    struct zone_world *world = quickstart_world();
+    uint32_t snapshots = zw_node(world, "n1")->snapshots;
+    for (int i = 0; i < 5; i++) {
+        zw_cut(world, "n1", 500);
+        zw_run(world, 1500);
+    }
+    ASSERT_SETTLED(world);
+    cr_assert_eq(zw_node(world, "n1")->snapshots, snapshots); /* it goes on where the replica was */
+    cr_assert_eq(zw_node(world, "n1")->incarnation, 1);
+    zw_destroy(world);
+}
+
+Test(zone_core, a_replica_that_differs_is_reported_and_read_anew)
+{
+    struct zone_world *world = quickstart_world();
+    uint32_t snapshots = zw_node(world, "n2")->snapshots;
+    zw_node(world, "n2")->lie_digest = true;
+    zw_run(world, 1500);
+    zw_node(world, "n2")->lie_digest = false;
+    zw_run(world, 2500);
+    cr_assert(zw_saw(world, "differs at sequence"));
+    cr_assert_gt(zw_node(world, "n2")->snapshots, snapshots);
+    ASSERT_SETTLED(world);
+    zw_destroy(world);
+}
+
+Test(zone_core, a_node_that_lost_its_journal_is_fenced_first_and_joins_anew)
+{
+    struct zone_world *world = quickstart_world();
+    char name[VDC_NAME_CAP];
+    snprintf(name, sizeof name, "%s", zw_owner(world, "web"));
+    zw_kill(world, name);
+    zw_revive(world, name, true);
+    zw_run(world, 2000);
+    cr_assert_not(zw_saw(world, "fenced"));
+    cr_assert_eq(zw_node(world, name)->incarnation, 0);
+    zw_run(world, 8000);
+    cr_assert_eq(zw_node(world, name)->incarnation, 2);
+    ASSERT_SETTLED(world);
+    zw_destroy(world);
+}
+
+Test(zone_core, a_failover_without_room_waits_and_goes_on_when_there_is_some)
+{
+    struct zone_world *world = quickstart_world();
+    const char *dead = zw_owner(world, "db-1");
+    char name[VDC_NAME_CAP];
+    snprintf(name, sizeof name, "%s", dead);
+    if (strcmp(zw_node(world, name)->rack, "r3") == 0) {
+        dead = zw_owner(world, "db-2");
+        snprintf(name, sizeof name, "%s", dead);
+    }
+    const char *partition = strcmp(name, zw_owner(world, "db-1")) == 0 ? "db-1" : "db-2";
+    zw_kill(world, name); /* its rack has no other node, so apart forbids every one */
+    zw_run(world, 9000);
+    cr_assert_eq(zw_running(world, partition, NULL), 0);
+    struct vdc_zone_partition_info info;
+    cr_assert(vdc_zone_partition_find(world->zone, partition, &info));
+    const struct vdc_operation_record *op =
+        vdc_zone_operation_find(world->zone, &info.record->operation);
+    cr_assert(op != NULL && op->kind == VDC_OPERATION_FAILOVER && op->state == VDC_OPSTATE_QUEUED &&
+              op->verdict != NULL);
+    zw_new_leader(world, true);
+    zw_run(world, 2000);
+    zw_revive(world, name, false);
+    zw_run(world, 5000);
+    ASSERT_SETTLED(world);
+    zw_destroy(world);
+}
+
+Test(zone_core, a_destroy_ends_a_failover_that_waits_for_room)
+{
+    struct zone_world *world = quickstart_world();
+    const char *partition =
+        strcmp(zw_node(world, zw_owner(world, "db-1"))->rack, "r3") == 0 ? "db-2" : "db-1";
+    zw_kill(world, zw_owner(world, partition));
+    zw_run(world, 9000);
+    uint64_t token = zw_ask(world, VDC_REQUEST_DESTROY, partition, "", "");
+    zw_run(world, 1000);
+    cr_assert_eq(zw_operation(world, token)->state, VDC_OPSTATE_DONE, "%s", world->trace.data);
+    cr_assert_str_eq(zw_owner(world, partition), "");
+    ASSERT_SETTLED(world);
+    zw_destroy(world);
+}
+
+static char *policy_with(const char *from, const char *to)
+{
+    const char *at = strstr(zw_policy_text, from);
+    cr_assert_not_null(at);
+    size_t head = (size_t)(at - zw_policy_text);
+    char *text = malloc(strlen(zw_policy_text) + strlen(to) + 1);
+    memcpy(text, zw_policy_text, head);
+    strcpy(text + head, to);
+    strcat(text, at + strlen(from));
+    return text;
+}
+
+Test(zone_core, a_new_policy_is_one_version_more_and_reaches_the_nodes)
+{
+    struct zone_world *world = quickstart_world();
+    char *text = policy_with("lease: 4s", "lease: 8s");
+    uint64_t token = zw_apply(world, text, "p2");
+    zw_run(world, 3000);
+    cr_assert_eq(zw_operation(world, token)->state, VDC_OPSTATE_DONE);
+    cr_assert_eq(vdc_zone_policy_record(world->zone)->version, 2);
+    cr_assert_eq(zw_node(world, "n1")->lease_ns, 8 * VDC_SECOND);
+    ASSERT_SETTLED(world);
+    free(text);
+    zw_destroy(world);
+}
+
+Test(zone_core, a_shorter_lease_does_not_let_a_new_leader_fence_too_early)
+{
+    struct zone_world *world = quickstart_world();
+    char *text = policy_with("lease: 4s", "lease: 60s");
+    zw_apply(world, text, "");
+    free(text);
+    zw_run(world, 20000);
+    char name[VDC_NAME_CAP];
+    snprintf(name, sizeof name, "%s", zw_owner(world, "web"));
+    zw_cut(world, name, -1); /* it runs on under its long lease */
+    zw_run(world, 10);
+    zw_apply(world, zw_policy_text, "");
+    zw_run(world, 100);
+    zw_new_leader(world, true);
+    zw_node(world, name)->relink_at = VDC_NEVER;
+    zw_run(world, 50000);
+    cr_assert_not(zw_saw(world, "fenced"));
+    zw_run(world, 25000);
+    cr_assert(zw_saw(world, "fenced"));
+    cr_assert_eq(zw_running(world, "web", NULL), 1);
+    zw_destroy(world);
+}
+
+Test(zone_core, a_policy_change_that_excludes_a_node_places_nothing_new_there)
+{
+    struct zone_world *world = ready_world();
+    char *text = policy_with("[\"r1\", \"r2\", \"r3\"]", "[\"r1\"]");
+    zw_apply(world, text, "");
+    free(text);
+    zw_run(world, 2000);
+    create(world, "web", "silver", "web");
+    create(world, "web-2", "silver", "web");
+    cr_assert_str_eq(zw_owner(world, "web"), "n1");
+    cr_assert_str_eq(zw_owner(world, "web-2"), "n1");
+    zw_destroy(world);
+}
+
+Test(zone_core, a_policy_that_drops_a_class_in_use_is_refused)
+{
+    struct zone_world *world = quickstart_world();
+    char *text = policy_with("  silver: {priority: 50, cpu: shared, failover: restart}\n", "");
+    uint64_t token = zw_apply(world, text, "");
+    free(text);
+    zw_run(world, 100);
+    cr_assert_eq(zw_answer(world, token)->rc, VDC_RC_REFUSED, "%s", world->trace.data);
+    cr_assert_eq(vdc_zone_policy_record(world->zone)->version, 1);
+    zw_destroy(world);
+}
+
+Test(zone_core, the_console_is_read_from_the_owner_or_is_unavailable)
+{
+    struct zone_world *world = ready_world();
+    create(world, "web", "silver", "web");
+    uint64_t token = zw_ask(world, VDC_REQUEST_CONSOLE, "web", "", "");
+    zw_run(world, 10);
+    cr_assert_str_eq(zw_answer(world, token)->data, "COUNT 7\n");
+    token = zw_ask(world, VDC_REQUEST_CONSOLE, "web", "", "");
+    zw_cut(world, zw_owner(world, "web"), 1000);
+    zw_run(world, 10);
+    cr_assert_eq(zw_answer(world, token)->rc, VDC_RC_UNAVAILABLE);
+    token = zw_ask(world, VDC_REQUEST_CONSOLE, "web", "", "");
+    cr_assert_eq(zw_answer(world, token)->rc, VDC_RC_UNAVAILABLE);
+    zw_run(world, 2000);
+    zw_destroy(world);
+}
+
+Test(zone_core, a_store_outage_holds_answers_back_and_loses_nothing)
+{
+    struct zone_world *world = ready_world();
+    world->store_down = true;
+    uint64_t token = zw_create_partition(world, "web", "silver", "web", "");
+    zw_run(world, 10000);
+    cr_assert_null(zw_answer(world, token));
+    cr_assert_eq(zw_running(world, "web", NULL), 0);
+    world->store_down = false;
+    zw_run(world, 5000);
+    cr_assert_eq(zw_answer(world, token)->rc, VDC_RC_OK);
+    ASSERT_SETTLED(world);
+    zw_destroy(world);
+}
+
+Test(zone_core, only_the_newest_finished_operations_are_kept)
+{
+    struct zone_world *world = quickstart_world();
+    for (int i = 0; i < 240; i++) {
+        world->answers_len = 0;
+        for (int j = 0; j < 5; j++) {
+            char key[32];
+            snprintf(key, sizeof key, "k-%d-%d", i, j);
+            zw_create_partition(world, "db-4", "gold", "db", key);
+        }
+        zw_run(world, 20);
+    }
+    size_t count = 0;
+    const struct vdc_operation_record *op = NULL;
+    while ((op = vdc_zone_operation_next(world->zone, op == NULL ? NULL : &op->id)) != NULL) {
+        count++;
+    }
+    cr_assert_eq(count, 1000);
+    size_t stored = 0;
+    zw_new_leader(world, true);
+    op = NULL;
+    while ((op = vdc_zone_operation_next(world->zone, op == NULL ? NULL : &op->id)) != NULL) {
+        stored++;
+    }
+    cr_assert_eq(stored, 1000);
+    zw_destroy(world);
+}

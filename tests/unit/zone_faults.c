@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One fault at every single event of a migration, a create and a failover: the world checks after each
+ * event that the guest runs at most once; afterwards it must run exactly once, where its record says.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include <criterion/criterion.h>
+
+#include "zone_world.h"
+
+/* More events than any of these stories has; the last ones find it already over. */
+#define EVENTS 70
+
+static struct zone_world *world_with_web(void)
+{
+    struct zone_world *world = zw_create();
+    zw_run(world, 2000);
+    zw_create_partition(world, "web", "silver", "web", "c");
+    zw_run(world, 3000);
+    return world;
+}
+
+static void arm(struct zone_world *world, enum zw_fault fault, uint64_t after, const char *a,
+                const char *b)
+{
+    static char names[2][VDC_NAME_CAP];
+    snprintf(names[0], sizeof names[0], "%s", a);
+    snprintf(names[1], sizeof names[1], "%s", b);
+    world->fault = fault;
+    world->fault_after = after;
+    world->node_a = names[0];
+    world->node_b = names[1];
+}
+
+static void migrate_with(enum zw_fault fault)
+{
+    size_t moved = 0, stayed = 0;
+    for (uint64_t after = 0; after < EVENTS; after++) {
+        struct zone_world *world = world_with_web();
+        const char *source = zw_owner(world, "web");
+        const char *target = strcmp(source, "n2") == 0 ? "n3" : "n2";
+        char from[VDC_NAME_CAP];
+        snprintf(from, sizeof from, "%s", source);
+        arm(world, fault, after, from, target);
+        uint64_t token = zw_ask(world, VDC_REQUEST_MIGRATE, "web", target, "m");
+        zw_run(world, 40000);
+        cr_assert(world->fault_done);
+        const char *unsettled = zw_unsettled(world);
+        cr_assert(unsettled[0] == 0, "fault %d after %llu: %s\n%s", fault,
+                  (unsigned long long)after, unsettled, world->trace.data);
+        const struct vdc_operation_record *op = zw_operation(world, token);
+        if (op != NULL) {
+            cr_assert(op->state == VDC_OPSTATE_DONE || op->state == VDC_OPSTATE_FAILED);
+            moved += op->state == VDC_OPSTATE_DONE;
+            stayed += op->state == VDC_OPSTATE_FAILED;
+        }
+        zw_destroy(world);
+    }
+    /* The faults met both sides of the move. */
+    cr_assert(moved > 0 && stayed > 0, "moved %zu, stayed %zu", moved, stayed);
+}
+
+Test(zone_faults, migration_survives_a_cut_link_of_the_source_at_every_event)
+{
+    migrate_with(ZW_CUT_SOURCE);
+}
+
+Test(zone_faults, migration_survives_a_cut_link_of_the_target_at_every_event)
+{
+    migrate_with(ZW_CUT_TARGET);
+}
+
+Test(zone_faults, migration_survives_the_death_of_the_source_at_every_event)
+{
+    migrate_with(ZW_KILL_SOURCE);
+}
+
+Test(zone_faults, migration_survives_the_death_of_the_target_at_every_event)
+{
+    migrate_with(ZW_KILL_TARGET);
+}
+
+Test(zone_faults, migration_survives_a_new_leader_that_finds_the_writes_undone)
+{
+    migrate_with(ZW_NEW_LEADER_WRITES_LOST);
+}
+
+Test(zone_faults, migration_survives_a_new_leader_that_finds_the_writes_done)
+{
+    migrate_with(ZW_NEW_LEADER_WRITES_DONE);
+}
+
+static void create_with(enum zw_fault fault)
+{
+    for (uint64_t after = 0; after < 30; after++) {
+        struct zone_world *world = zw_create();
+        zw_run(world, 2000);
+        uint64_t probe = zw_create_partition(world, "probe", "silver", "web", "");
+        zw_run(world, 2000);
+        (void)probe;
+        uint64_t token = zw_create_partition(world, "web", "silver", "web", "c");
+        arm(world, fault, after, "n1", "n2");
+        zw_run(world, 40000);
+        const char *unsettled = zw_unsettled(world);
+        cr_assert(unsettled[0] == 0, "fault %d after %llu: %s\n%s", fault,
+                  (unsigned long long)after, unsettled, world->trace.data);
+        /* What was acknowledged is there; what was not may be asked again with its key. */
+        if (zw_answer(world, token) == NULL) {
+            token = zw_create_partition(world, "web", "silver", "web", "c");
+            zw_run(world, 5000);
+        }
+        cr_assert_eq(zw_answer(world, token)->rc, VDC_RC_OK);
+        cr_assert_eq(zw_running(world, "web", NULL), 1, "fault %d after %llu\n%s", fault,
+                     (unsigned long long)after, world->trace.data);
+        zw_destroy(world);
+    }
+}
+
+Test(zone_faults, create_survives_every_fault_at_every_event)
+{
+    create_with(ZW_CUT_SOURCE);
+    create_with(ZW_CUT_TARGET);
+    create_with(ZW_KILL_SOURCE);
+    create_with(ZW_KILL_TARGET);
+    create_with(ZW_NEW_LEADER_WRITES_LOST);
+    create_with(ZW_NEW_LEADER_WRITES_DONE);
+}
+
+static void failover_with(enum zw_fault fault)
+{
+    for (uint64_t after = 0; after < 80; after += 2) {
+        struct zone_world *world = world_with_web();
+        char dead[VDC_NAME_CAP];
+        snprintf(dead, sizeof dead, "%s", zw_owner(world, "web"));
+        zw_kill(world, dead);
+        zw_run(world, 3000);
+        arm(world, fault, after, strcmp(dead, "n4") == 0 ? "n3" : "n4", dead);
+        zw_run(world, 30000);
+        zw_revive(world, dead, after % 4 == 0);
+        zw_run(world, 20000);
+        const char *unsettled = zw_unsettled(world);
+        cr_assert(unsettled[0] == 0, "fault %d after %llu: %s\n%s", fault,
+                  (unsigned long long)after, unsettled, world->trace.data);
+        zw_destroy(world);
+    }
+}
+
+Test(zone_faults, failover_survives_a_new_leader_and_cut_links)
+{
+    failover_with(ZW_NEW_LEADER_WRITES_LOST);
+    failover_with(ZW_NEW_LEADER_WRITES_DONE);
+    failover_with(ZW_CUT_SOURCE);
+}
+
+Test(zone_faults, two_leaders_in_a_row_finish_or_give_up_a_migration)
+{
+    for (uint64_t after = 0; after < EVENTS; after += 3) {
+        struct zone_world *world = world_with_web();
+        const char *source = zw_owner(world, "web");
+        arm(world, ZW_NEW_LEADER_WRITES_DONE, after, source, "n2");
+        zw_ask(world, VDC_REQUEST_MIGRATE, "web", strcmp(source, "n2") == 0 ? "n3" : "n2", "m");
+        zw_run(world, 60 + (int64_t)after * 7);
+        zw_new_leader(world, after % 2 == 0);
+        zw_run(world, 40000);
+        const char *unsettled = zw_unsettled(world);
+        cr_assert(unsettled[0] == 0, "after %llu: %s\n%s", (unsigned long long)after, unsettled,
+                  world->trace.data);
+        zw_destroy(world);
+    }
+}
