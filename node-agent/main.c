@@ -73,12 +73,12 @@ static int run(const char *path)
     uv_loop_init(&loop);
     struct driver *driver;
     struct vdc_err err;
-    enum vdc_rc rc = driver_open(&loop, &config, program_dir, &driver, &err);
+    enum vdc_rc rc = agent_driver_open(&loop, &config, program_dir, &driver, &err);
     if (rc != VDC_RC_OK) {
         vdc_log_error("node %s cannot begin: %s", config.name, vdc_err_text(&err));
     }
     uv_run(&loop, UV_RUN_DEFAULT);
-    driver_free(driver);
+    agent_driver_free(driver);
     if (uv_loop_close(&loop) != 0) {
         vdc_log_warn("handles were left open");
     }
@@ -103,7 +103,7 @@ int main(int argc, char **argv)
     }
     if (strcmp(argv[1], "--show") == 0) {
         struct vdc_err err;
-        if (control_show(argv[2], &err) != VDC_RC_OK) {
+        if (agent_control_show(argv[2], &err) != VDC_RC_OK) {
             fprintf(stderr, "vdc-node-agent: %s\n", vdc_err_text(&err));
             return 1;
         }

@@ -125,7 +125,7 @@ static void begin(struct vdc_agent *agent)
     const struct vdc_zone_slice *slice;
     for (size_t i = 0; (slice = vdc_allocdb_zone_at(agent->db, i)) != NULL; i++) {
         if (slice->name[0] != 0 && slice->joined && agent_find_zone(agent, slice->name) == NULL) {
-            struct zone *zone = zone_add(agent, slice->name);
+            struct zone *zone = agent_zone_add(agent, slice->name);
             if (zone == NULL) {
                 AGENT_TRACE(agent, ERROR, "zone %s: more than %d zones -> not served", slice->name,
                             VDC_MSG_ZONES_MAX);
@@ -133,8 +133,8 @@ static void begin(struct vdc_agent *agent)
         }
     }
     agent_set_inventory(agent);
-    guest_sweep(agent, agent->committed);
-    guest_begin(agent);
+    agent_guest_sweep(agent, agent->committed);
+    agent_guest_begin(agent);
 }
 
 struct vdc_agent_update *vdc_agent_step(struct vdc_agent *agent,
@@ -147,7 +147,7 @@ struct vdc_agent_update *vdc_agent_step(struct vdc_agent *agent,
                event->kind == VDC_AGENT_RECOVERED);
     switch (event->kind) {
     case VDC_AGENT_FOUND:
-        guest_take_found(agent, event);
+        agent_guest_take_found(agent, event);
         break;
     case VDC_AGENT_RECOVERED:
         begin(agent);
@@ -156,26 +156,26 @@ struct vdc_agent_update *vdc_agent_step(struct vdc_agent *agent,
         agent_become_durable(agent, event->sequence);
         break;
     case VDC_AGENT_SESSION_UP:
-        session_up(agent, event);
+        agent_session_up(agent, event);
         break;
     case VDC_AGENT_SESSION_DOWN:
-        session_down(agent, event->session.index);
+        agent_session_down(agent, event->session.index);
         break;
     case VDC_AGENT_SESSION_MSG:
-        session_receive(agent, event->session.index, event->session.msg);
+        agent_session_receive(agent, event->session.index, event->session.msg);
         break;
     case VDC_AGENT_MONITOR_STATE:
-        guest_take_state(agent, event);
+        agent_guest_take_state(agent, event);
         break;
     case VDC_AGENT_MONITOR_REPLY:
-        command_take_reply(agent, event);
+        agent_command_take_reply(agent, event);
         break;
     case VDC_AGENT_MONITOR_GONE:
-        guest_take_gone(agent, event);
+        agent_guest_take_gone(agent, event);
         break;
     case VDC_AGENT_RELAY_READY:
     case VDC_AGENT_RELAY_ENDED:
-        command_take_relay(agent, event);
+        agent_command_take_relay(agent, event);
         break;
     case VDC_AGENT_TICK:
         break;
@@ -185,16 +185,16 @@ struct vdc_agent_update *vdc_agent_step(struct vdc_agent *agent,
             agent->retry_at = VDC_NEVER;
             agent_release_held(agent);
         }
-        zone_continue_joins(agent);
-        zone_tick(agent);
-        guest_tick(agent);
+        agent_zone_continue_joins(agent);
+        agent_zone_tick(agent);
+        agent_guest_tick(agent);
     }
     return &agent->update;
 }
 
 vdc_mono vdc_agent_deadline(const struct vdc_agent *agent)
 {
-    vdc_mono at = vdc_mono_min(agent->retry_at, guest_deadline(agent));
+    vdc_mono at = vdc_mono_min(agent->retry_at, agent_guest_deadline(agent));
     for (size_t i = 0; i < agent->zones_len; i++) {
         at = vdc_mono_min(at, vdc_run_lease_deadline(&agent->zones[i].lease));
     }

@@ -26,7 +26,8 @@ static void answer(struct vdc_agent *agent, uint32_t session, const struct vdc_i
     agent_send(agent, session, &msg);
 }
 
-void command_finish(struct vdc_agent *agent, struct guest *guest, enum vdc_rc rc, const char *text)
+void agent_command_finish(struct vdc_agent *agent, struct guest *guest, enum vdc_rc rc,
+                          const char *text)
 {
     if (guest->command.step == COMMAND_NONE) {
         return;
@@ -89,13 +90,13 @@ static void wrong_phase(struct vdc_agent *agent, struct guest *guest)
 {
     char text[128];
     snprintf(text, sizeof text, "the guest is %s here", vdc_guest_state_name(guest->report.state));
-    command_finish(agent, guest, VDC_RC_CONFLICT, text);
+    agent_command_finish(agent, guest, VDC_RC_CONFLICT, text);
 }
 
 static void begin_continue(struct vdc_agent *agent, struct guest *guest)
 {
     if (guest->state.phase == VDC_PHASE_HANDOVER || guest->state.phase == VDC_PHASE_POSTMIGRATE) {
-        command_finish(agent, guest, VDC_RC_OK, "");
+        agent_command_finish(agent, guest, VDC_RC_OK, "");
     } else if (guest->state.phase != VDC_PHASE_SWITCHOVER) {
         wrong_phase(agent, guest);
     } else {
@@ -110,8 +111,8 @@ static void begin_cancel(struct vdc_agent *agent, struct guest *guest)
     if (guest->process == VDC_AGENT_IDLE) {
         /* It died while nobody knew who owns it; now the leader has said that this node does. */
         set_handover(agent, guest, false);
-        command_finish(agent, guest, VDC_RC_OK, "");
-        guest_reconcile(agent, guest);
+        agent_command_finish(agent, guest, VDC_RC_OK, "");
+        agent_guest_reconcile(agent, guest);
         return;
     }
     switch (guest->state.phase) {
@@ -136,7 +137,7 @@ static void begin_cancel(struct vdc_agent *agent, struct guest *guest)
     case VDC_PHASE_STOPPING:
     case VDC_PHASE_STOPPED:
     case VDC_PHASE_FAILED:
-        command_finish(agent, guest, VDC_RC_OK, "");
+        agent_command_finish(agent, guest, VDC_RC_OK, "");
         return;
     }
 }
@@ -181,7 +182,7 @@ static void read_console(struct vdc_agent *agent, uint32_t session,
     struct vdc_agent_action *action = agent_act(agent, VDC_AGENT_DO_CONSOLE, NULL);
     action->console.session = session;
     action->console.command = agent_keep(agent, vdc_memdup(msg, sizeof *msg));
-    const struct guest *guest = guest_of_partition(agent, &msg->partition);
+    const struct guest *guest = agent_guest_of_partition(agent, &msg->partition);
     if (guest != NULL && strcmp(guest->zone, msg->zone) == 0) {
         action->key = guest->key;
         action->console.known = true;
@@ -198,7 +199,8 @@ static void read_console(struct vdc_agent *agent, uint32_t session,
     }
 }
 
-void command_receive(struct vdc_agent *agent, uint32_t session, const struct vdc_msg_command *msg)
+void agent_command_receive(struct vdc_agent *agent, uint32_t session,
+                           const struct vdc_msg_command *msg)
 {
     const struct zone *zone = agent_find_zone(agent, msg->zone);
     if (zone == NULL || !zone->led || zone->session != session || zone->epoch != msg->epoch ||
@@ -211,7 +213,7 @@ void command_receive(struct vdc_agent *agent, uint32_t session, const struct vdc
         read_console(agent, session, msg);
         return;
     }
-    struct guest *guest = guest_of_partition(agent, &msg->partition);
+    struct guest *guest = agent_guest_of_partition(agent, &msg->partition);
     const struct vdc_partition *partition =
         guest != NULL ? vdc_allocdb_find_partition(agent->db, &msg->partition) : NULL;
     if (partition == NULL || strcmp(guest->zone, msg->zone) != 0) {
@@ -232,7 +234,7 @@ void command_receive(struct vdc_agent *agent, uint32_t session, const struct vdc
                    "another command is under way for this partition", 0);
             return;
         }
-        command_finish(agent, guest, VDC_RC_CANCELLED, "displaced by a cancel");
+        agent_command_finish(agent, guest, VDC_RC_CANCELLED, "displaced by a cancel");
     } else if (guest->answered && vdc_id_equal(&guest->last_request, &msg->request_id)) {
         answer(agent, session, &msg->request_id, guest->last_rc, guest->last_text,
                guest->relay_port);
@@ -247,9 +249,9 @@ void command_receive(struct vdc_agent *agent, uint32_t session, const struct vdc
     begin(agent, guest);
 }
 
-void command_take_relay(struct vdc_agent *agent, const struct vdc_agent_event *event)
+void agent_command_take_relay(struct vdc_agent *agent, const struct vdc_agent_event *event)
 {
-    struct guest *guest = guest_find(agent, &event->key);
+    struct guest *guest = agent_guest_find(agent, &event->key);
     if (guest == NULL || !guest->relay) {
         return;
     }
@@ -261,9 +263,9 @@ void command_take_relay(struct vdc_agent *agent, const struct vdc_agent_event *e
             AGENT_TRACE(agent, WARN, "%s: relay: %s", guest->name, event->relay.text);
         }
         if (waits) {
-            command_finish(agent, guest,
-                           event->relay.rc == VDC_RC_OK ? VDC_RC_END : event->relay.rc,
-                           event->relay.text);
+            agent_command_finish(agent, guest,
+                                 event->relay.rc == VDC_RC_OK ? VDC_RC_END : event->relay.rc,
+                                 event->relay.text);
         }
         return;
     }
@@ -275,9 +277,9 @@ void command_take_relay(struct vdc_agent *agent, const struct vdc_agent_event *e
     }
 }
 
-void command_take_reply(struct vdc_agent *agent, const struct vdc_agent_event *event)
+void agent_command_take_reply(struct vdc_agent *agent, const struct vdc_agent_event *event)
 {
-    struct guest *guest = guest_find(agent, &event->key);
+    struct guest *guest = agent_guest_find(agent, &event->key);
     if (guest == NULL || guest->command.step != COMMAND_REPLY ||
         guest->command.ticket != event->monitor.ticket) {
         return;
@@ -287,7 +289,7 @@ void command_take_reply(struct vdc_agent *agent, const struct vdc_agent_event *e
     case VDC_COMMAND_MIGRATE_IN:
     case VDC_COMMAND_MIGRATE_OUT:
         if (rc != VDC_RC_OK) {
-            command_finish(agent, guest, rc, event->monitor.text);
+            agent_command_finish(agent, guest, rc, event->monitor.text);
             stop_relay(agent, guest);
             return;
         }
@@ -310,10 +312,10 @@ void command_take_reply(struct vdc_agent *agent, const struct vdc_agent_event *e
     case VDC_COMMAND_CONSOLE_READ:
         break;
     }
-    command_finish(agent, guest, rc, rc == VDC_RC_OK ? "" : event->monitor.text);
+    agent_command_finish(agent, guest, rc, rc == VDC_RC_OK ? "" : event->monitor.text);
 }
 
-void command_follow_state(struct vdc_agent *agent, struct guest *guest)
+void agent_command_follow_state(struct vdc_agent *agent, struct guest *guest)
 {
     if (guest->command.step != COMMAND_HANDOVER) {
         return;
@@ -321,6 +323,6 @@ void command_follow_state(struct vdc_agent *agent, struct guest *guest)
     if (guest->state.phase == VDC_PHASE_POSTMIGRATE) {
         ask(agent, guest, VDC_MONITOR_ASK_RESUME);
     } else if (guest->state.phase == VDC_PHASE_RUNNING || guest->state.phase == VDC_PHASE_PAUSED) {
-        command_finish(agent, guest, VDC_RC_OK, "");
+        agent_command_finish(agent, guest, VDC_RC_OK, "");
     }
 }

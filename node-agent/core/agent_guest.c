@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Desired against actual, one guest at a time. guest_reconcile() compares what the (durable) record
+ * Desired against actual, one guest at a time. agent_guest_reconcile() compares what the (durable) record
  * wants with what runs, and does the next step; it is called whenever either may have changed.
  *
  * What can fail: the monitor cannot be started or ends: again after a growing wait, as long as the
@@ -16,7 +16,7 @@
 
 #include "agent_internal.h"
 
-struct guest *guest_find(struct vdc_agent *agent, const struct vdc_agent_key *key)
+struct guest *agent_guest_find(struct vdc_agent *agent, const struct vdc_agent_key *key)
 {
     /* The key is hashed as bytes: it has no padding. */
     _Static_assert(sizeof *key == sizeof key->id + sizeof key->generation, "padding");
@@ -25,7 +25,7 @@ struct guest *guest_find(struct vdc_agent *agent, const struct vdc_agent_key *ke
     return guest;
 }
 
-struct guest *guest_of_partition(struct vdc_agent *agent, const struct vdc_id *id)
+struct guest *agent_guest_of_partition(struct vdc_agent *agent, const struct vdc_id *id)
 {
     for (struct guest *guest = agent->guests; guest != NULL; guest = guest->hh.next) {
         if (guest->in_db && vdc_id_equal(&guest->key.id, id)) {
@@ -35,7 +35,7 @@ struct guest *guest_of_partition(struct vdc_agent *agent, const struct vdc_id *i
     return NULL;
 }
 
-struct guest *guest_add(struct vdc_agent *agent, const struct vdc_agent_key *key)
+struct guest *agent_guest_add(struct vdc_agent *agent, const struct vdc_agent_key *key)
 {
     struct guest *guest = VDC_NEW(struct guest);
     guest->key = *key;
@@ -55,7 +55,7 @@ struct guest *guest_add(struct vdc_agent *agent, const struct vdc_agent_key *key
     return guest;
 }
 
-void guest_take_partition(struct guest *guest, const struct vdc_partition *partition)
+void agent_guest_take_partition(struct guest *guest, const struct vdc_partition *partition)
 {
     if (partition == NULL) {
         return;
@@ -69,7 +69,7 @@ void guest_take_partition(struct guest *guest, const struct vdc_partition *parti
         spec.restartable;
 }
 
-void guest_sweep(struct vdc_agent *agent, uint64_t sequence)
+void agent_guest_sweep(struct vdc_agent *agent, uint64_t sequence)
 {
     struct guest *guest;
     struct guest *next;
@@ -85,17 +85,17 @@ void guest_sweep(struct vdc_agent *agent, uint64_t sequence)
     for (size_t i = 0; i < len; i++) {
         const struct vdc_partition *partition = list[i];
         if (partition->kind != VDC_PARTITION_GUEST || !vdc_id_is_none(&partition->claim) ||
-            guest_of_partition(agent, &partition->id) != NULL) {
+            agent_guest_of_partition(agent, &partition->id) != NULL) {
             continue;
         }
         struct vdc_agent_key key = {partition->id, partition->generation};
-        guest = guest_find(agent, &key);
+        guest = agent_guest_find(agent, &key);
         if (guest == NULL) {
-            guest = guest_add(agent, &key);
+            guest = agent_guest_add(agent, &key);
         }
         guest->in_db = true;
         guest->touched = sequence;
-        guest_take_partition(guest, partition);
+        agent_guest_take_partition(guest, partition);
     }
     free((void *)list);
 }
@@ -117,7 +117,7 @@ static void add_grave(struct vdc_agent *agent, const struct guest *guest)
 
 static void bury(struct vdc_agent *agent, struct guest *guest)
 {
-    command_finish(agent, guest, VDC_RC_CANCELLED, "the partition is destroyed here");
+    agent_command_finish(agent, guest, VDC_RC_CANCELLED, "the partition is destroyed here");
     agent_act(agent, VDC_AGENT_DO_FORGET, &guest->key);
     add_grave(agent, guest);
     HASH_DEL(agent->guests, guest);
@@ -139,7 +139,7 @@ static void begin_kill(struct vdc_agent *agent, struct guest *guest, const char 
     guest->process = VDC_AGENT_KILLING;
 }
 
-void guest_doom(struct vdc_agent *agent, struct guest *guest, const char *why)
+void agent_guest_doom(struct vdc_agent *agent, struct guest *guest, const char *why)
 {
     guest->doomed = true;
     if (guest->process == VDC_AGENT_STARTING || guest->process == VDC_AGENT_UP) {
@@ -147,7 +147,7 @@ void guest_doom(struct vdc_agent *agent, struct guest *guest, const char *why)
     }
 }
 
-bool guest_any_process(const struct vdc_agent *agent, const char *zone)
+bool agent_guest_any_process(const struct vdc_agent *agent, const char *zone)
 {
     for (const struct guest *guest = agent->guests; guest != NULL; guest = guest->hh.next) {
         if (strcmp(guest->zone, zone) == 0 && guest->process != VDC_AGENT_IDLE) {
@@ -157,7 +157,7 @@ bool guest_any_process(const struct vdc_agent *agent, const char *zone)
     return false;
 }
 
-void guest_publish_lease(struct vdc_agent *agent, struct guest *guest)
+void agent_guest_publish_lease(struct vdc_agent *agent, struct guest *guest)
 {
     const struct zone *zone = agent_find_zone(agent, guest->zone);
     struct vdc_agent_action *action = agent_act(agent, VDC_AGENT_DO_LEASE, &guest->key);
@@ -168,10 +168,10 @@ void guest_publish_lease(struct vdc_agent *agent, struct guest *guest)
     }
 }
 
-void guest_publish(struct vdc_agent *agent, struct guest *guest)
+void agent_guest_publish(struct vdc_agent *agent, struct guest *guest)
 {
     agent_act(agent, VDC_AGENT_DO_PUBLISH, &guest->key);
-    guest_publish_lease(agent, guest);
+    agent_guest_publish_lease(agent, guest);
     if (guest->process == VDC_AGENT_UP) {
         agent_act(agent, VDC_AGENT_DO_ASK, &guest->key)->ask.request = VDC_MONITOR_ASK_REFRESH;
     }
@@ -260,7 +260,7 @@ static bool same_report(const struct vdc_msg_guest *a, const struct vdc_msg_gues
            strcmp(a->reason, b->reason) == 0 && strcmp(a->accelerator, b->accelerator) == 0;
 }
 
-void guest_report(struct vdc_agent *agent, struct guest *guest, bool always)
+void agent_guest_report(struct vdc_agent *agent, struct guest *guest, bool always)
 {
     const struct vdc_partition *partition =
         guest->in_db ? vdc_allocdb_find_partition(agent->db, &guest->key.id) : NULL;
@@ -291,7 +291,7 @@ static void start(struct vdc_agent *agent, struct guest *guest,
     guest->activate_asked = false;
     guest->started_at = agent->now;
     agent_act(agent, VDC_AGENT_DO_PUBLISH, &guest->key);
-    guest_publish_lease(agent, guest);
+    agent_guest_publish_lease(agent, guest);
     struct vdc_agent_action *action = agent_act(agent, VDC_AGENT_DO_START, &guest->key);
     action->start.partition = partition;
     action->start.incoming = partition->run == VDC_RUN_INCOMING;
@@ -299,7 +299,7 @@ static void start(struct vdc_agent *agent, struct guest *guest,
     action->start.grace_ns = zone != NULL ? zone->lead.grace_ns : 0;
     AGENT_TRACE(agent, INFO, "%s: wanted %s, generation %llu, nothing runs -> start", guest->name,
                 vdc_run_name(partition->run), (unsigned long long)partition->generation);
-    guest_report(agent, guest, false);
+    agent_guest_report(agent, guest, false);
 }
 
 static void start_when_allowed(struct vdc_agent *agent, struct guest *guest,
@@ -309,7 +309,7 @@ static void start_when_allowed(struct vdc_agent *agent, struct guest *guest,
     switch (partition->run) {
     case VDC_RUN_PAUSED:
     case VDC_RUN_STOPPED:
-        guest_report(agent, guest, false);
+        agent_guest_report(agent, guest, false);
         return;
     case VDC_RUN_INCOMING:
         if (guest->incoming_failed) {
@@ -331,7 +331,7 @@ static void start_when_allowed(struct vdc_agent *agent, struct guest *guest,
     start(agent, guest, partition, zone);
 }
 
-void guest_reconcile(struct vdc_agent *agent, struct guest *guest)
+void agent_guest_reconcile(struct vdc_agent *agent, struct guest *guest)
 {
     if (!agent->recovered || guest->touched > agent->durable) {
         return;
@@ -368,26 +368,26 @@ void guest_reconcile(struct vdc_agent *agent, struct guest *guest)
     }
 }
 
-void guest_reconcile_zone(struct vdc_agent *agent, const char *zone)
+void agent_guest_reconcile_zone(struct vdc_agent *agent, const char *zone)
 {
     struct guest *guest;
     struct guest *next;
     HASH_ITER(hh, agent->guests, guest, next)
     {
         if (strcmp(guest->zone, zone) == 0) {
-            guest_reconcile(agent, guest);
+            agent_guest_reconcile(agent, guest);
         }
     }
 }
 
 /* --- what was found at the start --- */
 
-void guest_take_found(struct vdc_agent *agent, const struct vdc_agent_event *event)
+void agent_guest_take_found(struct vdc_agent *agent, const struct vdc_agent_event *event)
 {
-    if (guest_find(agent, &event->key) != NULL) {
+    if (agent_guest_find(agent, &event->key) != NULL) {
         return;
     }
-    struct guest *guest = guest_add(agent, &event->key);
+    struct guest *guest = agent_guest_add(agent, &event->key);
     char id[VDC_ID_TEXT_CAP];
     vdc_id_to_text(&event->key.id, id);
     vdc_str_set(guest->name, sizeof guest->name, id);
@@ -403,7 +403,7 @@ void guest_take_found(struct vdc_agent *agent, const struct vdc_agent_event *eve
         return;
     }
     guest->in_db = true;
-    guest_take_partition(guest, partition);
+    agent_guest_take_partition(guest, partition);
     guest->ended_itself = guest->has_state && guest->state.phase == VDC_PHASE_STOPPED &&
                           partition->run == VDC_RUN_RUNNING;
     guest->incoming_failed = guest->has_state && partition->run == VDC_RUN_INCOMING;
@@ -411,7 +411,7 @@ void guest_take_found(struct vdc_agent *agent, const struct vdc_agent_event *eve
         event->found.lease_ns == VDC_VIEW_LEASE_NONE) {
         return;
     }
-    struct zone *zone = zone_add(agent, guest->zone);
+    struct zone *zone = agent_zone_add(agent, guest->zone);
     if (zone != NULL) {
         struct vdc_run_lease_event restore = {
             .kind = VDC_RUN_LEASE_RESTORE,
@@ -423,7 +423,7 @@ void guest_take_found(struct vdc_agent *agent, const struct vdc_agent_event *eve
     }
 }
 
-void guest_begin(struct vdc_agent *agent)
+void agent_guest_begin(struct vdc_agent *agent)
 {
     struct guest *guest;
     struct guest *next;
@@ -434,9 +434,9 @@ void guest_begin(struct vdc_agent *agent)
         }
         if (guest->in_db) {
             guest->touched = VDC_MIN(guest->touched, agent->durable);
-            guest_publish(agent, guest);
+            agent_guest_publish(agent, guest);
         }
-        guest_reconcile(agent, guest);
+        agent_guest_reconcile(agent, guest);
     }
 }
 
@@ -450,9 +450,9 @@ static void clear_handover(struct vdc_agent *agent, struct guest *guest)
     }
 }
 
-void guest_take_state(struct vdc_agent *agent, const struct vdc_agent_event *event)
+void agent_guest_take_state(struct vdc_agent *agent, const struct vdc_agent_event *event)
 {
-    struct guest *guest = guest_find(agent, &event->key);
+    struct guest *guest = agent_guest_find(agent, &event->key);
     if (guest == NULL || guest->process == VDC_AGENT_IDLE) {
         return;
     }
@@ -475,9 +475,9 @@ void guest_take_state(struct vdc_agent *agent, const struct vdc_agent_event *eve
         /* What changed while nobody listened. */
         agent_act(agent, VDC_AGENT_DO_ASK, &guest->key)->ask.request = VDC_MONITOR_ASK_REFRESH;
     }
-    guest_report(agent, guest, false);
-    command_follow_state(agent, guest);
-    guest_reconcile(agent, guest);
+    agent_guest_report(agent, guest, false);
+    agent_command_follow_state(agent, guest);
+    agent_guest_reconcile(agent, guest);
 }
 
 static void back_off(struct vdc_agent *agent, struct guest *guest)
@@ -518,9 +518,9 @@ static void note_end(struct vdc_agent *agent, struct guest *guest,
     }
 }
 
-void guest_take_gone(struct vdc_agent *agent, const struct vdc_agent_event *event)
+void agent_guest_take_gone(struct vdc_agent *agent, const struct vdc_agent_event *event)
 {
-    struct guest *guest = guest_find(agent, &event->key);
+    struct guest *guest = agent_guest_find(agent, &event->key);
     if (guest == NULL || guest->process == VDC_AGENT_IDLE) {
         return;
     }
@@ -541,22 +541,22 @@ void guest_take_gone(struct vdc_agent *agent, const struct vdc_agent_event *even
         guest->relay_port = 0;
         agent_act(agent, VDC_AGENT_DO_RELAY_STOP, &guest->key);
     }
-    command_finish(agent, guest, VDC_RC_UNAVAILABLE, guest->state.reason);
+    agent_command_finish(agent, guest, VDC_RC_UNAVAILABLE, guest->state.reason);
     const struct vdc_partition *partition =
         guest->in_db ? vdc_allocdb_find_partition(agent->db, &guest->key.id) : NULL;
     if (partition != NULL && !guest->doomed) {
         note_end(agent, guest, partition);
-        guest_report(agent, guest, false);
+        agent_guest_report(agent, guest, false);
     }
     if (guest->doomed) {
         agent_release_held(agent);
     }
-    guest_reconcile(agent, guest);
+    agent_guest_reconcile(agent, guest);
 }
 
 /* --- time --- */
 
-void guest_tick(struct vdc_agent *agent)
+void agent_guest_tick(struct vdc_agent *agent)
 {
     struct guest *guest;
     struct guest *next;
@@ -568,12 +568,12 @@ void guest_tick(struct vdc_agent *agent)
         }
         if (guest->command.step != COMMAND_NONE &&
             vdc_mono_reached(agent->now, guest->command.deadline)) {
-            command_finish(agent, guest, VDC_RC_TIMEOUT, "no answer in time");
+            agent_command_finish(agent, guest, VDC_RC_TIMEOUT, "no answer in time");
         }
         if (guest->process == VDC_AGENT_IDLE && guest->restart_at.ns != 0 &&
             vdc_mono_reached(agent->now, guest->restart_at)) {
             guest->restart_at = (vdc_mono){0};
-            guest_reconcile(agent, guest);
+            agent_guest_reconcile(agent, guest);
         }
     }
     while (agent->graves_len > 0 && vdc_mono_reached(agent->now, agent->graves[0].remove_at)) {
@@ -583,7 +583,7 @@ void guest_tick(struct vdc_agent *agent)
     }
 }
 
-vdc_mono guest_deadline(const struct vdc_agent *agent)
+vdc_mono agent_guest_deadline(const struct vdc_agent *agent)
 {
     vdc_mono at = agent->graves_len > 0 ? agent->graves[0].remove_at : VDC_NEVER;
     for (const struct guest *guest = agent->guests; guest != NULL; guest = guest->hh.next) {

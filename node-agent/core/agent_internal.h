@@ -167,47 +167,49 @@ void agent_drop_backlog(struct vdc_agent *agent);
 void agent_set_inventory(struct vdc_agent *agent);
 
 /* agent_guest.c */
-struct guest *guest_find(struct vdc_agent *agent, const struct vdc_agent_key *key);
+struct guest *agent_guest_find(struct vdc_agent *agent, const struct vdc_agent_key *key);
 /* The one that the database has; NULL: none. */
-struct guest *guest_of_partition(struct vdc_agent *agent, const struct vdc_id *id);
-struct guest *guest_add(struct vdc_agent *agent, const struct vdc_agent_key *key);
+struct guest *agent_guest_of_partition(struct vdc_agent *agent, const struct vdc_id *id);
+struct guest *agent_guest_add(struct vdc_agent *agent, const struct vdc_agent_key *key);
 /* Brings guests and database together after claims or recovery. */
-void guest_sweep(struct vdc_agent *agent, uint64_t sequence);
+void agent_guest_sweep(struct vdc_agent *agent, uint64_t sequence);
 /* Takes names and needs from the record. */
-void guest_take_partition(struct guest *guest, const struct vdc_partition *partition);
-void guest_doom(struct vdc_agent *agent, struct guest *guest, const char *why);
-void guest_publish(struct vdc_agent *agent, struct guest *guest);
-void guest_publish_lease(struct vdc_agent *agent, struct guest *guest);
-void guest_reconcile(struct vdc_agent *agent, struct guest *guest);
-void guest_reconcile_zone(struct vdc_agent *agent, const char *zone);
-void guest_report(struct vdc_agent *agent, struct guest *guest, bool always);
-void guest_take_found(struct vdc_agent *agent, const struct vdc_agent_event *event);
-void guest_take_state(struct vdc_agent *agent, const struct vdc_agent_event *event);
-void guest_take_gone(struct vdc_agent *agent, const struct vdc_agent_event *event);
-void guest_tick(struct vdc_agent *agent);
-void guest_begin(struct vdc_agent *agent);
-vdc_mono guest_deadline(const struct vdc_agent *agent);
+void agent_guest_take_partition(struct guest *guest, const struct vdc_partition *partition);
+void agent_guest_doom(struct vdc_agent *agent, struct guest *guest, const char *why);
+void agent_guest_publish(struct vdc_agent *agent, struct guest *guest);
+void agent_guest_publish_lease(struct vdc_agent *agent, struct guest *guest);
+void agent_guest_reconcile(struct vdc_agent *agent, struct guest *guest);
+void agent_guest_reconcile_zone(struct vdc_agent *agent, const char *zone);
+void agent_guest_report(struct vdc_agent *agent, struct guest *guest, bool always);
+void agent_guest_take_found(struct vdc_agent *agent, const struct vdc_agent_event *event);
+void agent_guest_take_state(struct vdc_agent *agent, const struct vdc_agent_event *event);
+void agent_guest_take_gone(struct vdc_agent *agent, const struct vdc_agent_event *event);
+void agent_guest_tick(struct vdc_agent *agent);
+void agent_guest_begin(struct vdc_agent *agent);
+vdc_mono agent_guest_deadline(const struct vdc_agent *agent);
 /* True while a process of any guest of the zone may still run. */
-bool guest_any_process(const struct vdc_agent *agent, const char *zone);
+bool agent_guest_any_process(const struct vdc_agent *agent, const char *zone);
 
 /* agent_command.c */
-void command_receive(struct vdc_agent *agent, uint32_t session, const struct vdc_msg_command *msg);
-void command_take_reply(struct vdc_agent *agent, const struct vdc_agent_event *event);
-void command_take_relay(struct vdc_agent *agent, const struct vdc_agent_event *event);
-void command_follow_state(struct vdc_agent *agent, struct guest *guest);
+void agent_command_receive(struct vdc_agent *agent, uint32_t session,
+                           const struct vdc_msg_command *msg);
+void agent_command_take_reply(struct vdc_agent *agent, const struct vdc_agent_event *event);
+void agent_command_take_relay(struct vdc_agent *agent, const struct vdc_agent_event *event);
+void agent_command_follow_state(struct vdc_agent *agent, struct guest *guest);
 /* Answers the command under way, if there is one. */
-void command_finish(struct vdc_agent *agent, struct guest *guest, enum vdc_rc rc, const char *text);
+void agent_command_finish(struct vdc_agent *agent, struct guest *guest, enum vdc_rc rc,
+                          const char *text);
 
 /* agent_session.c */
 struct zone *agent_find_zone(struct vdc_agent *agent, const char *name);
-struct zone *zone_add(struct vdc_agent *agent, const char *name);
-void session_up(struct vdc_agent *agent, const struct vdc_agent_event *event);
-void session_down(struct vdc_agent *agent, uint32_t index);
-void session_receive(struct vdc_agent *agent, uint32_t index, const struct vdc_msg *msg);
-void session_stream(struct vdc_agent *agent);
-void zone_continue_joins(struct vdc_agent *agent);
-void zone_tick(struct vdc_agent *agent);
-void zone_lease_event(struct vdc_agent *agent, struct zone *zone,
-                      const struct vdc_run_lease_event *event);
+struct zone *agent_zone_add(struct vdc_agent *agent, const char *name);
+void agent_session_up(struct vdc_agent *agent, const struct vdc_agent_event *event);
+void agent_session_down(struct vdc_agent *agent, uint32_t index);
+void agent_session_receive(struct vdc_agent *agent, uint32_t index, const struct vdc_msg *msg);
+void agent_session_stream(struct vdc_agent *agent);
+void agent_zone_continue_joins(struct vdc_agent *agent);
+void agent_zone_tick(struct vdc_agent *agent);
+void agent_zone_lease_event(struct vdc_agent *agent, struct zone *zone,
+                            const struct vdc_run_lease_event *event);
 
 #endif

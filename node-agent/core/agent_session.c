@@ -33,7 +33,7 @@ struct zone *agent_find_zone(struct vdc_agent *agent, const char *name)
     return NULL;
 }
 
-struct zone *zone_add(struct vdc_agent *agent, const char *name)
+struct zone *agent_zone_add(struct vdc_agent *agent, const char *name)
 {
     struct zone *zone = agent_find_zone(agent, name);
     if (zone != NULL) {
@@ -80,7 +80,7 @@ static void fill_zones(const struct vdc_agent *agent, struct vdc_msg_hello *hell
     }
 }
 
-void session_up(struct vdc_agent *agent, const struct vdc_agent_event *event)
+void agent_session_up(struct vdc_agent *agent, const struct vdc_agent_event *event)
 {
     VDC_ASSERT(event->session.index < VDC_AGENT_MANAGERS_MAX);
     struct session *session = &agent->sessions[event->session.index];
@@ -97,7 +97,7 @@ void session_up(struct vdc_agent *agent, const struct vdc_agent_event *event)
                 (unsigned long long)agent->durable);
 }
 
-void session_down(struct vdc_agent *agent, uint32_t index)
+void agent_session_down(struct vdc_agent *agent, uint32_t index)
 {
     VDC_ASSERT(index < VDC_AGENT_MANAGERS_MAX);
     struct session *session = &agent->sessions[index];
@@ -115,7 +115,7 @@ void session_down(struct vdc_agent *agent, uint32_t index)
         if (zone->led && zone->session == index) {
             zone->led = false;
             struct vdc_run_lease_event leave = {.kind = VDC_RUN_LEASE_LEAVE, .now = agent->now};
-            zone_lease_event(agent, zone, &leave);
+            agent_zone_lease_event(agent, zone, &leave);
         }
     }
 }
@@ -212,7 +212,7 @@ static void stream_to(struct vdc_agent *agent, uint32_t index)
     }
 }
 
-void session_stream(struct vdc_agent *agent)
+void agent_session_stream(struct vdc_agent *agent)
 {
     for (uint32_t i = 0; i < VDC_AGENT_MANAGERS_MAX; i++) {
         stream_to(agent, i);
@@ -237,8 +237,8 @@ static void follow(struct vdc_agent *agent, uint32_t index, const struct vdc_msg
 
 /* --- leases --- */
 
-void zone_lease_event(struct vdc_agent *agent, struct zone *zone,
-                      const struct vdc_run_lease_event *event)
+void agent_zone_lease_event(struct vdc_agent *agent, struct zone *zone,
+                            const struct vdc_run_lease_event *event)
 {
     struct vdc_run_lease_update update;
     vdc_run_lease_step(&zone->lease, event, &update);
@@ -248,7 +248,7 @@ void zone_lease_event(struct vdc_agent *agent, struct zone *zone,
         HASH_ITER(hh, agent->guests, guest, next)
         {
             if (guest->in_db && guest->lease_needed && strcmp(guest->zone, zone->name) == 0) {
-                guest_publish_lease(agent, guest);
+                agent_guest_publish_lease(agent, guest);
             }
         }
     }
@@ -259,7 +259,7 @@ void zone_lease_event(struct vdc_agent *agent, struct zone *zone,
     if (update.began) {
         AGENT_TRACE(agent, INFO, "zone %s: run lease granted, incarnation %llu", zone->name,
                     (unsigned long long)zone->lease.incarnation);
-        guest_reconcile_zone(agent, zone->name);
+        agent_guest_reconcile_zone(agent, zone->name);
     }
     if (!update.ask) {
         return;
@@ -288,14 +288,14 @@ static void take_grant(struct vdc_agent *agent, uint32_t index,
         .incarnation = grant->incarnation,
         .asked_ns = grant->asked_ns,
     };
-    zone_lease_event(agent, zone, &event);
+    agent_zone_lease_event(agent, zone, &event);
 }
 
-void zone_tick(struct vdc_agent *agent)
+void agent_zone_tick(struct vdc_agent *agent)
 {
     for (size_t i = 0; i < agent->zones_len; i++) {
         struct vdc_run_lease_event tick = {.kind = VDC_RUN_LEASE_TICK, .now = agent->now};
-        zone_lease_event(agent, &agent->zones[i], &tick);
+        agent_zone_lease_event(agent, &agent->zones[i], &tick);
     }
 }
 
@@ -411,7 +411,7 @@ static void send_guests(struct vdc_agent *agent, const struct zone *zone)
 {
     for (struct guest *guest = agent->guests; guest != NULL; guest = guest->hh.next) {
         if (strcmp(guest->zone, zone->name) == 0) {
-            guest_report(agent, guest, true);
+            agent_guest_report(agent, guest, true);
         }
     }
     struct vdc_msg end = {.kind = VDC_MSG_GUESTS_END};
@@ -442,13 +442,13 @@ static void finish_join(struct vdc_agent *agent, struct zone *zone)
         .epoch = zone->epoch,
         .incarnation = zone->lead.incarnation,
     };
-    zone_lease_event(agent, zone, &join);
-    guest_reconcile_zone(agent, zone->name);
+    agent_zone_lease_event(agent, zone, &join);
+    agent_guest_reconcile_zone(agent, zone->name);
 }
 
 static void continue_join(struct vdc_agent *agent, struct zone *zone)
 {
-    if (zone->join == JOIN_FENCING && !guest_any_process(agent, zone->name)) {
+    if (zone->join == JOIN_FENCING && !agent_guest_any_process(agent, zone->name)) {
         zone->join = JOIN_COMMIT;
     }
     if (zone->join == JOIN_COMMIT) {
@@ -469,7 +469,7 @@ static void continue_join(struct vdc_agent *agent, struct zone *zone)
     }
 }
 
-void zone_continue_joins(struct vdc_agent *agent)
+void agent_zone_continue_joins(struct vdc_agent *agent)
 {
     for (size_t i = 0; i < agent->zones_len; i++) {
         continue_join(agent, &agent->zones[i]);
@@ -481,13 +481,13 @@ static void doom_zone(struct vdc_agent *agent, struct zone *zone)
     AGENT_TRACE(agent, WARN, "zone %s: this node was fenced -> destroy all it has of the zone",
                 zone->name);
     struct vdc_run_lease_event revoke = {.kind = VDC_RUN_LEASE_REVOKE, .now = agent->now};
-    zone_lease_event(agent, zone, &revoke);
+    agent_zone_lease_event(agent, zone, &revoke);
     struct guest *guest;
     struct guest *next;
     HASH_ITER(hh, agent->guests, guest, next)
     {
         if (strcmp(guest->zone, zone->name) == 0) {
-            guest_doom(agent, guest, "the node was fenced");
+            agent_guest_doom(agent, guest, "the node was fenced");
         }
     }
 }
@@ -511,7 +511,7 @@ static const char *refuse_lead(struct vdc_agent *agent, const struct zone *zone,
 
 static void take_lead(struct vdc_agent *agent, uint32_t index, const struct vdc_msg_zone_lead *lead)
 {
-    struct zone *zone = zone_add(agent, lead->zone);
+    struct zone *zone = agent_zone_add(agent, lead->zone);
     const char *why = zone == NULL ? "too many zones" : refuse_lead(agent, zone, lead);
     if (why != NULL) {
         AGENT_TRACE(agent, WARN, "zone %s: %s claims to lead with epoch %llu: %s -> ignored",
@@ -528,7 +528,7 @@ static void take_lead(struct vdc_agent *agent, uint32_t index, const struct vdc_
     zone->session = index;
     zone->lead = *lead;
     struct vdc_run_lease_event leave = {.kind = VDC_RUN_LEASE_LEAVE, .now = agent->now};
-    zone_lease_event(agent, zone, &leave);
+    agent_zone_lease_event(agent, zone, &leave);
     if (fence || fencing) {
         /* A fencing once begun is finished: its guests are doomed already. */
         zone->lead.fenced = true;
@@ -539,7 +539,7 @@ static void take_lead(struct vdc_agent *agent, uint32_t index, const struct vdc_
     }
 }
 
-void session_receive(struct vdc_agent *agent, uint32_t index, const struct vdc_msg *msg)
+void agent_session_receive(struct vdc_agent *agent, uint32_t index, const struct vdc_msg *msg)
 {
     VDC_ASSERT(index < VDC_AGENT_MANAGERS_MAX);
     if (!agent->sessions[index].up) {
@@ -563,7 +563,7 @@ void session_receive(struct vdc_agent *agent, uint32_t index, const struct vdc_m
         agent_receive_tx(agent, index, &msg->tx);
         return;
     case VDC_MSG_COMMAND:
-        command_receive(agent, index, &msg->command);
+        agent_command_receive(agent, index, &msg->command);
         return;
     case VDC_MSG_BYE:
         AGENT_TRACE(agent, WARN, "manager %s: says bye: %s", manager, msg->bye.reason);

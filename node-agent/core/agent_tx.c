@@ -70,7 +70,7 @@ static void add_to_backlog(struct vdc_agent *agent, uint64_t sequence, struct vd
 
 static void touch(struct vdc_agent *agent, const struct vdc_id *id, uint64_t sequence)
 {
-    struct guest *guest = guest_of_partition(agent, id);
+    struct guest *guest = agent_guest_of_partition(agent, id);
     if (guest != NULL) {
         guest->touched = sequence;
     }
@@ -83,13 +83,13 @@ static void note_created(struct vdc_agent *agent, const struct vdc_op_partition_
         return;
     }
     struct vdc_agent_key key = {op->id, op->generation};
-    struct guest *guest = guest_find(agent, &key);
+    struct guest *guest = agent_guest_find(agent, &key);
     if (guest == NULL) {
-        guest = guest_add(agent, &key);
+        guest = agent_guest_add(agent, &key);
     }
     guest->in_db = true;
     guest->touched = sequence;
-    guest_take_partition(guest, vdc_allocdb_find_partition(agent->db, &op->id));
+    agent_guest_take_partition(guest, vdc_allocdb_find_partition(agent->db, &op->id));
 }
 
 /* Which guests a committed transaction concerns: reconciled when it is durable. */
@@ -101,14 +101,14 @@ static void note_op(struct vdc_agent *agent, const struct vdc_op *op, uint64_t s
         note_created(agent, &op->partition_create, sequence);
         break;
     case VDC_OP_PARTITION_DESTROY:
-        guest = guest_of_partition(agent, &op->partition_destroy.id);
+        guest = agent_guest_of_partition(agent, &op->partition_destroy.id);
         if (guest != NULL) {
             guest->in_db = false;
             guest->touched = sequence;
         }
         break;
     case VDC_OP_PARTITION_SET_RUN:
-        guest = guest_of_partition(agent, &op->partition_set_run.id);
+        guest = agent_guest_of_partition(agent, &op->partition_set_run.id);
         if (guest != NULL) {
             guest->touched = sequence;
             guest->ended_itself = false;
@@ -120,10 +120,11 @@ static void note_op(struct vdc_agent *agent, const struct vdc_op *op, uint64_t s
         touch(agent, &op->partition_set_generation.id, sequence);
         break;
     case VDC_OP_PARTITION_SET_CONFIG:
-        guest = guest_of_partition(agent, &op->partition_set_config.id);
+        guest = agent_guest_of_partition(agent, &op->partition_set_config.id);
         if (guest != NULL) {
             guest->touched = sequence;
-            guest_take_partition(guest, vdc_allocdb_find_partition(agent->db, &guest->key.id));
+            agent_guest_take_partition(guest,
+                                       vdc_allocdb_find_partition(agent->db, &guest->key.id));
         }
         break;
     case VDC_OP_CPU_ASSIGN:
@@ -171,7 +172,7 @@ enum vdc_rc agent_commit(struct vdc_agent *agent, const struct vdc_tx *tx,
             note_op(agent, &tx->ops[i], result->sequence);
         }
     } else {
-        guest_sweep(agent, result->sequence);
+        agent_guest_sweep(agent, result->sequence);
     }
     return rc;
 }
@@ -222,9 +223,9 @@ static bool doom_destroyed(struct vdc_agent *agent, const struct vdc_tx *tx)
         if (tx->ops[i].kind != VDC_OP_PARTITION_DESTROY) {
             continue;
         }
-        struct guest *guest = guest_of_partition(agent, &tx->ops[i].partition_destroy.id);
+        struct guest *guest = agent_guest_of_partition(agent, &tx->ops[i].partition_destroy.id);
         if (guest != NULL) {
-            guest_doom(agent, guest, "its leader destroys it");
+            agent_guest_doom(agent, guest, "its leader destroys it");
             busy = busy || guest->process != VDC_AGENT_IDLE;
         }
     }
@@ -237,10 +238,10 @@ static void spare_destroyed(struct vdc_agent *agent, const struct vdc_tx *tx)
         if (tx->ops[i].kind != VDC_OP_PARTITION_DESTROY) {
             continue;
         }
-        struct guest *guest = guest_of_partition(agent, &tx->ops[i].partition_destroy.id);
+        struct guest *guest = agent_guest_of_partition(agent, &tx->ops[i].partition_destroy.id);
         if (guest != NULL && guest->doomed) {
             guest->doomed = false;
-            guest_reconcile(agent, guest);
+            agent_guest_reconcile(agent, guest);
         }
     }
 }
@@ -360,6 +361,9 @@ void agent_release_held(struct vdc_agent *agent)
 
 static void drop_first(struct vdc_agent *agent, size_t count)
 {
+    if (count == 0) {
+        return;
+    }
     for (size_t i = 0; i < count; i++) {
         agent->backlog_bytes -= agent->backlog[i].len;
         free(agent->backlog[i].data);
@@ -419,7 +423,7 @@ void agent_become_durable(struct vdc_agent *agent, uint64_t sequence)
         }
     }
     /* Records first: a leader's replica then has what an answer speaks of. */
-    session_stream(agent);
+    agent_session_stream(agent);
     send_due_answers(agent);
     struct guest *guest;
     struct guest *next;
@@ -427,9 +431,9 @@ void agent_become_durable(struct vdc_agent *agent, uint64_t sequence)
     {
         if (guest->touched > before && guest->touched <= sequence) {
             if (guest->in_db) {
-                guest_publish(agent, guest);
+                agent_guest_publish(agent, guest);
             }
-            guest_reconcile(agent, guest);
+            agent_guest_reconcile(agent, guest);
         }
     }
     trim_backlog(agent);

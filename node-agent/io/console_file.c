@@ -37,8 +37,8 @@ static void read_part(const struct part *part, uint64_t offset, uint64_t max, st
     }
 }
 
-bool console_file_read(const char *dir, uint64_t known_end, uint64_t offset, uint32_t max,
-                       struct vdc_buf *data, uint64_t *first, uint64_t *end)
+bool agent_console_file_read(const char *dir, uint64_t known_end, uint64_t offset, uint32_t max,
+                             struct vdc_buf *data, uint64_t *first, uint64_t *end)
 {
     struct part old = open_part(dir, "console.log.1");
     struct part log = open_part(dir, "console.log");

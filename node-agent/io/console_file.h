@@ -10,7 +10,7 @@
 /* Appends up to `max` bytes of the stream from `offset` on to `data`. *end: bytes printed in all
  * (`known_end` if it is not 0: older parts may have been rotated away); *first: offset of the first
  * byte given. False: there is no log. */
-bool console_file_read(const char *dir, uint64_t known_end, uint64_t offset, uint32_t max,
-                       struct vdc_buf *data, uint64_t *first, uint64_t *end);
+bool agent_console_file_read(const char *dir, uint64_t known_end, uint64_t offset, uint32_t max,
+                             struct vdc_buf *data, uint64_t *first, uint64_t *end);
 
 #endif

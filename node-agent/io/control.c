@@ -95,7 +95,7 @@ static void render_sessions(const struct vdc_agent *agent, struct vdc_buf *out)
     }
 }
 
-void control_render(const struct vdc_agent *agent, vdc_mono now, struct vdc_buf *out)
+void agent_control_render(const struct vdc_agent *agent, vdc_mono now, struct vdc_buf *out)
 {
     render_node(agent, out);
     render_zones(agent, now, out);
@@ -137,15 +137,15 @@ static void on_connection(uv_stream_t *server, int status)
         uv_close((uv_handle_t *)&reply->pipe, on_reply_closed);
         return;
     }
-    control_render(control->agent, vdc_clock_mono(), &reply->text);
+    agent_control_render(control->agent, vdc_clock_mono(), &reply->text);
     uv_buf_t buf = uv_buf_init(reply->text.data, (unsigned)reply->text.len);
     if (uv_write(&reply->req, (uv_stream_t *)&reply->pipe, &buf, 1, on_written) != 0) {
         on_written(&reply->req, -1);
     }
 }
 
-enum vdc_rc control_open(uv_loop_t *loop, const char *run_dir, const struct vdc_agent *agent,
-                         struct control **out, struct vdc_err *err)
+enum vdc_rc agent_control_open(uv_loop_t *loop, const char *run_dir, const struct vdc_agent *agent,
+                               struct control **out, struct vdc_err *err)
 {
     struct control *control = VDC_NEW(struct control);
     control->agent = agent;
@@ -163,7 +163,7 @@ enum vdc_rc control_open(uv_loop_t *loop, const char *run_dir, const struct vdc_
         rc = vdc_err_set(err, VDC_RC_IO, "listen on %s: %s", control->path, uv_strerror(status));
     }
     if (rc != VDC_RC_OK) {
-        control_close(control);
+        agent_control_close(control);
         return rc;
     }
     *out = control;
@@ -177,14 +177,14 @@ static void on_control_closed(uv_handle_t *handle)
     free(control);
 }
 
-void control_close(struct control *control)
+void agent_control_close(struct control *control)
 {
     if (control != NULL) {
         uv_close((uv_handle_t *)&control->pipe, on_control_closed);
     }
 }
 
-enum vdc_rc control_show(const char *run_dir, struct vdc_err *err)
+enum vdc_rc agent_control_show(const char *run_dir, struct vdc_err *err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     int len = snprintf(address.sun_path, sizeof address.sun_path, "%s/agent.sock", run_dir);

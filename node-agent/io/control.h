@@ -12,14 +12,14 @@
 
 struct control;
 
-enum vdc_rc control_open(uv_loop_t *loop, const char *run_dir, const struct vdc_agent *agent,
-                         struct control **control, struct vdc_err *err) VDC_MUST_USE;
-void control_close(struct control *control);
+enum vdc_rc agent_control_open(uv_loop_t *loop, const char *run_dir, const struct vdc_agent *agent,
+                               struct control **control, struct vdc_err *err) VDC_MUST_USE;
+void agent_control_close(struct control *control);
 
 /* The tables: inventory, zones with leases, partitions, sessions, digest. */
-void control_render(const struct vdc_agent *agent, vdc_mono now, struct vdc_buf *out);
+void agent_control_render(const struct vdc_agent *agent, vdc_mono now, struct vdc_buf *out);
 
 /* The other end (vdc-node-agent --show): prints what RUN_DIR/agent.sock says. */
-enum vdc_rc control_show(const char *run_dir, struct vdc_err *err) VDC_MUST_USE;
+enum vdc_rc agent_control_show(const char *run_dir, struct vdc_err *err) VDC_MUST_USE;
 
 #endif

@@ -228,7 +228,8 @@ static void read_model(const char *root, struct inventory *inventory)
     vdc_buf_deinit(&text);
 }
 
-enum vdc_rc discover_inventory(const char *root, struct inventory *inventory, struct vdc_err *err)
+enum vdc_rc agent_discover_inventory(const char *root, struct inventory *inventory,
+                                     struct vdc_err *err)
 {
     *inventory = (struct inventory){0};
     enum vdc_rc rc = read_cpus(root, inventory, err);
@@ -236,7 +237,7 @@ enum vdc_rc discover_inventory(const char *root, struct inventory *inventory, st
         rc = read_memory(root, inventory, err);
     }
     if (rc != VDC_RC_OK) {
-        discover_deinit(inventory);
+        agent_discover_deinit(inventory);
         vdc_err_wrap(err, "discover the machine");
         return rc;
     }
@@ -244,7 +245,7 @@ enum vdc_rc discover_inventory(const char *root, struct inventory *inventory, st
     return rc;
 }
 
-void discover_limit(struct inventory *inventory, uint64_t cpus, uint64_t memory_bytes)
+void agent_discover_limit(struct inventory *inventory, uint64_t cpus, uint64_t memory_bytes)
 {
     if (cpus > 0 && cpus < inventory->cpus_len) {
         inventory->cpus_len = (uint32_t)cpus;
@@ -277,7 +278,7 @@ void discover_limit(struct inventory *inventory, uint64_t cpus, uint64_t memory_
     }
 }
 
-void discover_deinit(struct inventory *inventory)
+void agent_discover_deinit(struct inventory *inventory)
 {
     free(inventory->cpus);
     inventory->cpus = NULL;
@@ -348,7 +349,7 @@ static bool run_probe(const char *monitor, struct vdc_buf *text, struct vdc_err 
     return good;
 }
 
-void discover_accelerator(const char *monitor, const char *cache, struct accelerator *out)
+void agent_discover_accelerator(const char *monitor, const char *cache, struct accelerator *out)
 {
     struct vdc_buf text = {0};
     *out = (struct accelerator){.name = "tcg"};

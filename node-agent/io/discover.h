@@ -27,12 +27,12 @@ struct inventory {
 
 /* Reads ROOT/sys and ROOT/proc (root "" is the machine; tests have trees of their own). A kernel
  * without NUMA has one node, 0. Only online CPUs count. */
-enum vdc_rc discover_inventory(const char *root, struct inventory *inventory,
-                               struct vdc_err *err) VDC_MUST_USE;
+enum vdc_rc agent_discover_inventory(const char *root, struct inventory *inventory,
+                                     struct vdc_err *err) VDC_MUST_USE;
 /* Offers at most so much (0: no limit): the lowest-numbered CPUs; memory in proportion to the nodes'.
  * Without a limit of memory the host's reserve is taken off. */
-void discover_limit(struct inventory *inventory, uint64_t cpus, uint64_t memory_bytes);
-void discover_deinit(struct inventory *inventory);
+void agent_discover_limit(struct inventory *inventory, uint64_t cpus, uint64_t memory_bytes);
+void agent_discover_deinit(struct inventory *inventory);
 
 struct accelerator {
     char name[VDC_NAME_CAP]; /* "kvm", "tcg" */
@@ -41,6 +41,6 @@ struct accelerator {
 
 /* Runs `monitor --probe`, at most once per boot: its answer is kept in `cache` (in the run
  * directory). A probe that fails means TCG, with the reason. */
-void discover_accelerator(const char *monitor, const char *cache, struct accelerator *out);
+void agent_discover_accelerator(const char *monitor, const char *cache, struct accelerator *out);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * step() takes an event to the core and carries out the actions in their order. Nothing that it calls
- * calls back into step(): what fails at once is delivered afterwards, by places_deliver().
+ * calls back into step(): what fails at once is delivered afterwards, by agent_places_deliver().
  */
 #include "driver.h"
 
@@ -145,7 +145,7 @@ static void send_msg(struct driver *driver, uint32_t session, const struct vdc_m
 {
     vdc_buf_clear(&driver->frame);
     vdc_msg_encode(msg, &driver->frame);
-    sessions_send(driver->sessions, session, driver->frame.data, driver->frame.len);
+    agent_sessions_send(driver->sessions, session, driver->frame.data, driver->frame.len);
 }
 
 static void act(struct driver *driver, const struct vdc_agent_action *action)
@@ -156,37 +156,37 @@ static void act(struct driver *driver, const struct vdc_agent_action *action)
                            action->journal.len, on_durable, driver);
         break;
     case VDC_AGENT_DO_PUBLISH:
-        places_publish(driver->places, vdc_agent_allocdb(driver->agent), &action->key);
+        agent_places_publish(driver->places, vdc_agent_allocdb(driver->agent), &action->key);
         break;
     case VDC_AGENT_DO_LEASE:
-        places_set_lease(driver->places, &action->key, action->lease_ns);
+        agent_places_set_lease(driver->places, &action->key, action->lease_ns);
         break;
     case VDC_AGENT_DO_START:
-        places_start(driver->places, action);
+        agent_places_start(driver->places, action);
         break;
     case VDC_AGENT_DO_KILL:
-        places_kill(driver->places, &action->key);
+        agent_places_kill(driver->places, &action->key);
         break;
     case VDC_AGENT_DO_ASK:
-        places_ask(driver->places, action);
+        agent_places_ask(driver->places, action);
         break;
     case VDC_AGENT_DO_HANDOVER:
-        places_mark_handover(driver->places, &action->key, action->handover);
+        agent_places_mark_handover(driver->places, &action->key, action->handover);
         break;
     case VDC_AGENT_DO_RELAY:
-        places_start_relay(driver->places, action);
+        agent_places_start_relay(driver->places, action);
         break;
     case VDC_AGENT_DO_RELAY_STOP:
-        places_stop_relay(driver->places, &action->key);
+        agent_places_stop_relay(driver->places, &action->key);
         break;
     case VDC_AGENT_DO_FORGET:
-        places_forget(driver->places, &action->key);
+        agent_places_forget(driver->places, &action->key);
         break;
     case VDC_AGENT_DO_REMOVE:
-        places_remove(driver->places, &action->key);
+        agent_places_remove(driver->places, &action->key);
         break;
     case VDC_AGENT_DO_CONSOLE:
-        places_read_console(driver->places, action);
+        agent_places_read_console(driver->places, action);
         break;
     case VDC_AGENT_DO_SEND:
         send_msg(driver, action->send.session, action->send.msg);
@@ -231,7 +231,7 @@ static void step(struct driver *driver, struct vdc_agent_event *event)
     }
     vdc_log_trace(&update->trace);
     driver->stepping = false;
-    places_deliver(driver->places);
+    agent_places_deliver(driver->places);
     arm(driver);
 }
 
@@ -292,7 +292,7 @@ static const struct sessions_handlers session_handlers = {
 static void on_signal(uv_signal_t *signal, int number)
 {
     vdc_log_info("signal %d -> the agent ends, its guests go on", number);
-    driver_stop(driver_of(signal->data));
+    agent_driver_stop(driver_of(signal->data));
 }
 
 /* --- opening --- */
@@ -334,15 +334,15 @@ static void fill_hello(const struct driver *driver, const struct inventory *inve
 static enum vdc_rc make_agent(struct driver *driver, const char *program_dir, struct vdc_err *err)
 {
     struct inventory inventory;
-    enum vdc_rc rc = discover_inventory("", &inventory, err);
+    enum vdc_rc rc = agent_discover_inventory("", &inventory, err);
     if (rc != VDC_RC_OK) {
         return rc;
     }
-    discover_limit(&inventory, driver->config->cpus, driver->config->memory_bytes);
+    agent_discover_limit(&inventory, driver->config->cpus, driver->config->memory_bytes);
     vdc_autofree char *monitor = vdc_asprintf("%s/%s", program_dir, PLACES_MONITOR);
     vdc_autofree char *cache = vdc_asprintf("%s/probe.json", driver->config->run_dir);
     struct accelerator accelerator;
-    discover_accelerator(monitor, cache, &accelerator);
+    agent_discover_accelerator(monitor, cache, &accelerator);
     vdc_log_info("accelerator %s: %s", accelerator.name, accelerator.reason);
     vdc_autofree struct vdc_agent_config *config = VDC_NEW(struct vdc_agent_config);
     fill_hello(driver, &inventory, &accelerator, &config->hello);
@@ -352,7 +352,7 @@ static enum vdc_rc make_agent(struct driver *driver, const char *program_dir, st
     config->numa_len = inventory.numa_len;
     driver->agent = vdc_agent_create(config, driver->recovered);
     driver->recovered = NULL;
-    discover_deinit(&inventory);
+    agent_discover_deinit(&inventory);
     struct places_config places = {
         .loop = driver->loop,
         .agent = driver->config,
@@ -362,12 +362,12 @@ static enum vdc_rc make_agent(struct driver *driver, const char *program_dir, st
         .on_console = on_console,
         .data = driver,
     };
-    return places_open(&places, &driver->places, err);
+    return agent_places_open(&places, &driver->places, err);
 }
 
 static void begin(struct driver *driver)
 {
-    places_find(driver->places);
+    agent_places_find(driver->places);
     struct vdc_agent_event event = {.kind = VDC_AGENT_RECOVERED};
     step(driver, &event);
 }
@@ -382,18 +382,18 @@ static enum vdc_rc open_parts(struct driver *driver, const char *program_dir, st
         rc = make_agent(driver, program_dir, err);
     }
     if (rc == VDC_RC_OK) {
-        rc = control_open(driver->loop, driver->config->run_dir, driver->agent, &driver->control,
-                          err);
+        rc = agent_control_open(driver->loop, driver->config->run_dir, driver->agent,
+                                &driver->control, err);
     }
     if (rc == VDC_RC_OK) {
-        rc = sessions_open(driver->loop, driver->config, &session_handlers, driver,
-                           &driver->sessions, err);
+        rc = agent_sessions_open(driver->loop, driver->config, &session_handlers, driver,
+                                 &driver->sessions, err);
     }
     return rc;
 }
 
-enum vdc_rc driver_open(uv_loop_t *loop, const struct agent_config *config, const char *program_dir,
-                        struct driver **out, struct vdc_err *err)
+enum vdc_rc agent_driver_open(uv_loop_t *loop, const struct agent_config *config,
+                              const char *program_dir, struct driver **out, struct vdc_err *err)
 {
     struct driver *driver = VDC_NEW(struct driver);
     driver->magic = DRIVER_MAGIC;
@@ -408,7 +408,7 @@ enum vdc_rc driver_open(uv_loop_t *loop, const struct agent_config *config, cons
     enum vdc_rc rc = open_parts(driver, program_dir, err);
     *out = driver;
     if (rc != VDC_RC_OK) {
-        driver_stop(driver);
+        agent_driver_stop(driver);
         return rc;
     }
     uv_signal_start(&driver->term, on_signal, SIGTERM);
@@ -417,17 +417,17 @@ enum vdc_rc driver_open(uv_loop_t *loop, const struct agent_config *config, cons
     return rc;
 }
 
-void driver_stop(struct driver *driver)
+void agent_driver_stop(struct driver *driver)
 {
     if (driver->stopping) {
         return;
     }
     driver->stopping = true;
-    sessions_close(driver->sessions);
+    agent_sessions_close(driver->sessions);
     driver->sessions = NULL;
-    control_close(driver->control);
+    agent_control_close(driver->control);
     driver->control = NULL;
-    places_close(driver->places);
+    agent_places_close(driver->places);
     driver->places = NULL;
     uv_close((uv_handle_t *)&driver->timer, NULL);
     uv_close((uv_handle_t *)&driver->term, NULL);
@@ -438,7 +438,7 @@ void driver_stop(struct driver *driver)
     }
 }
 
-void driver_free(struct driver *driver)
+void agent_driver_free(struct driver *driver)
 {
     if (driver == NULL) {
         return;

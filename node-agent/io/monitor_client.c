@@ -312,9 +312,9 @@ static struct request *add_request(struct monitor_client *client, uint64_t ticke
     return request;
 }
 
-void monitor_client_ask(struct monitor_client *client, enum vdc_agent_monitor_request what,
-                        uint64_t ticket, const char *unix_path, uint64_t bandwidth,
-                        int64_t downtime_ns)
+void agent_monitor_client_ask(struct monitor_client *client, enum vdc_agent_monitor_request what,
+                              uint64_t ticket, const char *unix_path, uint64_t bandwidth,
+                              int64_t downtime_ns)
 {
     struct request *request = add_request(client, ticket);
     request->message.command = command_of(what);
@@ -329,8 +329,8 @@ void monitor_client_ask(struct monitor_client *client, enum vdc_agent_monitor_re
     send_requests(client);
 }
 
-void monitor_client_read_console(struct monitor_client *client, uint64_t ticket, uint64_t offset,
-                                 uint32_t max)
+void agent_monitor_client_read_console(struct monitor_client *client, uint64_t ticket,
+                                       uint64_t offset, uint32_t max)
 {
     struct request *request = add_request(client, ticket);
     request->message.command = VDC_MONITOR_CONSOLE_READ;
@@ -386,9 +386,9 @@ static void connect_later(struct monitor_client *client)
     uv_timer_start(&client->timer, on_timer, MONITOR_CONNECT_MS, 0);
 }
 
-struct monitor_client *monitor_client_open(uv_loop_t *loop, const char *dir,
-                                           const struct monitor_client_handlers *handlers,
-                                           void *data)
+struct monitor_client *agent_monitor_client_open(uv_loop_t *loop, const char *dir,
+                                                 const struct monitor_client_handlers *handlers,
+                                                 void *data)
 {
     struct monitor_client *client = VDC_NEW(struct monitor_client);
     client->magic = CLIENT_MAGIC;
@@ -409,7 +409,7 @@ static void on_timer_closed(uv_handle_t *handle)
     release(from_data(handle->data));
 }
 
-void monitor_client_close(struct monitor_client *client)
+void agent_monitor_client_close(struct monitor_client *client)
 {
     if (client == NULL) {
         return;
@@ -421,8 +421,8 @@ void monitor_client_close(struct monitor_client *client)
 
 /* --- without a loop --- */
 
-bool monitor_read_final(const char *dir, struct vdc_agent_monitor_state *state,
-                        uint64_t *console_end)
+bool agent_monitor_read_final(const char *dir, struct vdc_agent_monitor_state *state,
+                              uint64_t *console_end)
 {
     vdc_autofree char *path = vdc_asprintf("%s/final.json", dir);
     struct vdc_buf text = {0};
@@ -441,7 +441,7 @@ bool monitor_read_final(const char *dir, struct vdc_agent_monitor_state *state,
     return found;
 }
 
-pid_t monitor_find_listener(const char *dir)
+pid_t agent_monitor_find_listener(const char *dir)
 {
     vdc_autofree char *full = vdc_asprintf("%s/monitor.sock", dir);
     struct sockaddr_un address = {.sun_family = AF_UNIX};

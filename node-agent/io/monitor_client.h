@@ -42,23 +42,23 @@ struct monitor_client_handlers {
                      const struct monitor_console *console);
 };
 
-struct monitor_client *monitor_client_open(uv_loop_t *loop, const char *dir,
-                                           const struct monitor_client_handlers *handlers,
-                                           void *data);
+struct monitor_client *agent_monitor_client_open(uv_loop_t *loop, const char *dir,
+                                                 const struct monitor_client_handlers *handlers,
+                                                 void *data);
 /* ticket 0: no on_reply. unix_path: of the relay's socket, for the migrations. Handlers are never
  * called from within. */
-void monitor_client_ask(struct monitor_client *client, enum vdc_agent_monitor_request request,
-                        uint64_t ticket, const char *unix_path, uint64_t bandwidth,
-                        int64_t downtime_ns);
-void monitor_client_read_console(struct monitor_client *client, uint64_t ticket, uint64_t offset,
-                                 uint32_t max);
+void agent_monitor_client_ask(struct monitor_client *client, enum vdc_agent_monitor_request request,
+                              uint64_t ticket, const char *unix_path, uint64_t bandwidth,
+                              int64_t downtime_ns);
+void agent_monitor_client_read_console(struct monitor_client *client, uint64_t ticket,
+                                       uint64_t offset, uint32_t max);
 /* No handler is called any more; requests without a reply are dropped. NULL is fine. */
-void monitor_client_close(struct monitor_client *client);
+void agent_monitor_client_close(struct monitor_client *client);
 
 /* DIR/final.json: what a monitor left when it ended; false: nothing (readable). */
-bool monitor_read_final(const char *dir, struct vdc_agent_monitor_state *state,
-                        uint64_t *console_end);
+bool agent_monitor_read_final(const char *dir, struct vdc_agent_monitor_state *state,
+                              uint64_t *console_end);
 /* The pid of whoever listens on DIR/monitor.sock; 0: nobody. Blocking, local. */
-pid_t monitor_find_listener(const char *dir);
+pid_t agent_monitor_find_listener(const char *dir);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A place is made by the first publish, adopted by places_find(), and dropped by places_forget(). Its
+ * A place is made by the first publish, adopted by agent_places_find(), and dropped by agent_places_forget(). Its
  * processes are named by (pid, start time) only. "Gone" is told when monitor *and* QEMU have ended:
  * QEMU dies with its monitor (PR_SET_PDEATHSIG), and where its pid is known that is checked.
  */
@@ -159,7 +159,7 @@ static void fail_later(struct places *places, const struct vdc_agent_key *key,
     vdc_str_set(failure->text, sizeof failure->text, vdc_err_text(err));
 }
 
-void places_deliver(struct places *places)
+void agent_places_deliver(struct places *places)
 {
     while (places->failures_len > 0) {
         struct failure failure = places->failures[0];
@@ -203,8 +203,8 @@ static enum vdc_rc map_view(struct place *place, struct vdc_err *err)
     return VDC_RC_OK;
 }
 
-void places_publish(struct places *places, const struct vdc_allocdb *db,
-                    const struct vdc_agent_key *key)
+void agent_places_publish(struct places *places, const struct vdc_allocdb *db,
+                          const struct vdc_agent_key *key)
 {
     struct place *place = find_or_add(places, key);
     const struct vdc_partition *partition = vdc_allocdb_find_partition(db, &key->id);
@@ -220,7 +220,8 @@ void places_publish(struct places *places, const struct vdc_allocdb *db,
     vdc_view_publish(place->view, places->content);
 }
 
-void places_set_lease(struct places *places, const struct vdc_agent_key *key, int64_t lease_ns)
+void agent_places_set_lease(struct places *places, const struct vdc_agent_key *key,
+                            int64_t lease_ns)
 {
     struct place *place = find(places, key);
     if (place != NULL && place->view != NULL) {
@@ -254,12 +255,12 @@ static void finish_gone(struct place *place)
     vdc_proc_watch_close(place->qemu_watch);
     place->qemu_watch = NULL;
     place->qemu = (struct vdc_proc){0};
-    monitor_client_close(place->client);
+    agent_monitor_client_close(place->client);
     place->client = NULL;
     answer_waits(place);
     struct vdc_agent_monitor_state last;
     struct vdc_agent_event event = {.kind = VDC_AGENT_MONITOR_GONE};
-    if (monitor_read_final(place->dir, &last, &place->console_end)) {
+    if (agent_monitor_read_final(place->dir, &last, &place->console_end)) {
         event.monitor.state = &last;
     } else {
         event.monitor.text = "the monitor was killed";
@@ -353,7 +354,7 @@ static enum vdc_rc watch_monitor(struct place *place, struct vdc_err *err)
     enum vdc_rc rc = vdc_proc_watch_open(loop, &place->monitor, on_monitor_exit, place,
                                          &place->monitor_watch, err);
     if (rc == VDC_RC_OK) {
-        place->client = monitor_client_open(loop, place->dir, &client_handlers, place);
+        place->client = agent_monitor_client_open(loop, place->dir, &client_handlers, place);
     }
     return rc;
 }
@@ -527,7 +528,7 @@ static enum vdc_rc start(struct place *place, const struct vdc_agent_action *act
     return rc;
 }
 
-void places_start(struct places *places, const struct vdc_agent_action *action)
+void agent_places_start(struct places *places, const struct vdc_agent_action *action)
 {
     struct place *place = find_or_add(places, &action->key);
     struct vdc_err err;
@@ -537,7 +538,7 @@ void places_start(struct places *places, const struct vdc_agent_action *action)
     }
 }
 
-void places_kill(struct places *places, const struct vdc_agent_key *key)
+void agent_places_kill(struct places *places, const struct vdc_agent_key *key)
 {
     struct place *place = find(places, key);
     struct vdc_err err;
@@ -557,18 +558,18 @@ void places_kill(struct places *places, const struct vdc_agent_key *key)
     }
 }
 
-void places_ask(struct places *places, const struct vdc_agent_action *action)
+void agent_places_ask(struct places *places, const struct vdc_agent_action *action)
 {
     struct place *place = find(places, &action->key);
     if (place == NULL || place->client == NULL) {
         return; /* it has ended: GONE is on its way, and finishes what waits */
     }
     vdc_autofree char *relay = vdc_asprintf("%s/relay.sock", place->dir);
-    monitor_client_ask(place->client, action->ask.request, action->ask.ticket, relay,
-                       action->ask.bandwidth, action->ask.downtime_ns);
+    agent_monitor_client_ask(place->client, action->ask.request, action->ask.ticket, relay,
+                             action->ask.bandwidth, action->ask.downtime_ns);
 }
 
-void places_mark_handover(struct places *places, const struct vdc_agent_key *key, bool set)
+void agent_places_mark_handover(struct places *places, const struct vdc_agent_key *key, bool set)
 {
     struct place *place = find(places, key);
     if (place == NULL) {
@@ -771,18 +772,18 @@ static enum vdc_rc start_relay(struct place *place, const struct vdc_agent_actio
     return VDC_RC_OK;
 }
 
-void places_start_relay(struct places *places, const struct vdc_agent_action *action)
+void agent_places_start_relay(struct places *places, const struct vdc_agent_action *action)
 {
     struct place *place = find_or_add(places, &action->key);
     struct vdc_err err;
-    places_stop_relay(places, &action->key);
+    agent_places_stop_relay(places, &action->key);
     if (start_relay(place, action, &err) != VDC_RC_OK) {
         vdc_err_wrap(&err, "start the relay");
         fail_later(places, &action->key, VDC_AGENT_RELAY_ENDED, &err);
     }
 }
 
-void places_stop_relay(struct places *places, const struct vdc_agent_key *key)
+void agent_places_stop_relay(struct places *places, const struct vdc_agent_key *key)
 {
     struct place *place = find(places, key);
     if (place == NULL || place->relay == NULL) {
@@ -810,12 +811,13 @@ static void answer_from_file(struct places *places, const struct vdc_agent_actio
     vdc_autofree char *dir = vdc_asprintf("%s/%s", places->partitions_dir, name);
     uint64_t known_end = place != NULL ? place->console_end : 0;
     struct vdc_agent_monitor_state last;
-    if (known_end == 0 && !monitor_read_final(dir, &last, &known_end)) {
+    if (known_end == 0 && !agent_monitor_read_final(dir, &last, &known_end)) {
         known_end = 0;
     }
-    if (!action->console.known || !console_file_read(dir, known_end, command->offset,
-                                                     VDC_MIN(command->max, VDC_MSG_CONSOLE_MAX),
-                                                     &data, &result.offset, &result.end)) {
+    if (!action->console.known ||
+        !agent_console_file_read(dir, known_end, command->offset,
+                                 VDC_MIN(command->max, VDC_MSG_CONSOLE_MAX), &data, &result.offset,
+                                 &result.end)) {
         result.rc = VDC_RC_NOT_FOUND;
         vdc_str_set(result.text, sizeof result.text, "no console log of this partition is here");
     }
@@ -825,7 +827,7 @@ static void answer_from_file(struct places *places, const struct vdc_agent_actio
     vdc_buf_deinit(&data);
 }
 
-void places_read_console(struct places *places, const struct vdc_agent_action *action)
+void agent_places_read_console(struct places *places, const struct vdc_agent_action *action)
 {
     struct place *place = action->console.known ? find(places, &action->key) : NULL;
     if (!action->console.live || place == NULL || place->client == NULL ||
@@ -840,18 +842,18 @@ void places_read_console(struct places *places, const struct vdc_agent_action *a
         .session = action->console.session,
         .request_id = action->console.command->request_id,
     };
-    monitor_client_read_console(place->client, ticket, action->console.command->offset,
-                                action->console.command->max);
+    agent_monitor_client_read_console(place->client, ticket, action->console.command->offset,
+                                      action->console.command->max);
 }
 
 /* --- leaving --- */
 
 static void drop(struct place *place)
 {
-    places_stop_relay(place->owner, &place->key);
+    agent_places_stop_relay(place->owner, &place->key);
     vdc_proc_watch_close(place->monitor_watch);
     vdc_proc_watch_close(place->qemu_watch);
-    monitor_client_close(place->client);
+    agent_monitor_client_close(place->client);
     if (place->view != NULL) {
         munmap(place->view, VDC_VIEW_BYTES);
     }
@@ -862,7 +864,7 @@ static void drop(struct place *place)
     free(place);
 }
 
-void places_forget(struct places *places, const struct vdc_agent_key *key)
+void agent_places_forget(struct places *places, const struct vdc_agent_key *key)
 {
     struct place *place = find(places, key);
     char name[64];
@@ -878,7 +880,7 @@ void places_forget(struct places *places, const struct vdc_agent_key *key)
     }
 }
 
-void places_remove(struct places *places, const struct vdc_agent_key *key)
+void agent_places_remove(struct places *places, const struct vdc_agent_key *key)
 {
     char name[64];
     key_text(key, name);
@@ -914,8 +916,8 @@ static enum vdc_rc check_boot(struct places *places, struct vdc_err *err)
     return rc;
 }
 
-enum vdc_rc places_open(const struct places_config *config, struct places **out,
-                        struct vdc_err *err)
+enum vdc_rc agent_places_open(const struct places_config *config, struct places **out,
+                              struct vdc_err *err)
 {
     struct places *places = VDC_NEW(struct places);
     places->config = *config;
@@ -937,7 +939,7 @@ enum vdc_rc places_open(const struct places_config *config, struct places **out,
         rc = vdc_dir_make(volumes, 0750, err);
     }
     if (rc != VDC_RC_OK) {
-        places_close(places);
+        agent_places_close(places);
         return rc;
     }
     *out = places;
@@ -969,7 +971,7 @@ static bool find_monitor(struct place *place)
         json_decref(root);
     } else {
         /* We died between starting it and writing that down: its socket tells. */
-        pid_t pid = monitor_find_listener(place->dir);
+        pid_t pid = agent_monitor_find_listener(place->dir);
         if (pid > 0 && vdc_proc_find(pid, &proc, NULL) != VDC_RC_OK) {
             proc.pid = 0;
         }
@@ -1010,7 +1012,8 @@ static void adopt(struct places *places, const struct vdc_agent_key *key)
     }
     vdc_autofree char *mark = vdc_asprintf("%s/handover", place->dir);
     event.found.handover = vdc_file_exists(mark);
-    event.found.ended = monitor_read_final(place->dir, &event.found.last, &place->console_end);
+    event.found.ended =
+        agent_monitor_read_final(place->dir, &event.found.last, &place->console_end);
     if (find_monitor(place)) {
         if (watch_monitor(place, &err) == VDC_RC_OK) {
             event.found.alive = true;
@@ -1021,7 +1024,7 @@ static void adopt(struct places *places, const struct vdc_agent_key *key)
     deliver(place, &event);
 }
 
-void places_find(struct places *places)
+void agent_places_find(struct places *places)
 {
     DIR *dir = opendir(places->partitions_dir);
     if (dir == NULL) {
@@ -1037,7 +1040,7 @@ void places_find(struct places *places)
     closedir(dir);
 }
 
-void places_close(struct places *places)
+void agent_places_close(struct places *places)
 {
     if (places == NULL) {
         return;

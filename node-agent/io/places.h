@@ -7,7 +7,7 @@
  *   RUN/views/ID.GEN         the view; 0640, mapped shared and writable only here
  *
  * Nothing calls back from within a function of this header: what fails at once is delivered by
- * places_deliver(), which the driver calls after each of the core's steps.
+ * agent_places_deliver(), which the driver calls after each of the core's steps.
  */
 #ifndef VDC_NODE_AGENT_PLACES_H
 #define VDC_NODE_AGENT_PLACES_H
@@ -31,32 +31,33 @@ struct places_config {
     const char *accelerator; /* "kvm" or "tcg" */
     /* Events are complete but for `now` and `journal`. */
     void (*on_event)(void *data, struct vdc_agent_event *event);
-    /* The answer to places_read_console(). */
+    /* The answer to agent_places_read_console(). */
     void (*on_console)(void *data, uint32_t session, const struct vdc_msg_command_result *result);
     void *data;
 };
 
 /* Makes the directories. What is left there from before a reboot is removed: its leases are of
  * another boot's clock. */
-enum vdc_rc places_open(const struct places_config *config, struct places **places,
-                        struct vdc_err *err) VDC_MUST_USE;
+enum vdc_rc agent_places_open(const struct places_config *config, struct places **places,
+                              struct vdc_err *err) VDC_MUST_USE;
 /* A FOUND event for each directory, by on_event, from within; those alive are watched. */
-void places_find(struct places *places);
-void places_deliver(struct places *places);
+void agent_places_find(struct places *places);
+void agent_places_deliver(struct places *places);
 /* Processes go on. */
-void places_close(struct places *places);
+void agent_places_close(struct places *places);
 
-void places_publish(struct places *places, const struct vdc_allocdb *db,
-                    const struct vdc_agent_key *key);
-void places_set_lease(struct places *places, const struct vdc_agent_key *key, int64_t lease_ns);
-void places_start(struct places *places, const struct vdc_agent_action *action);
-void places_kill(struct places *places, const struct vdc_agent_key *key);
-void places_ask(struct places *places, const struct vdc_agent_action *action);
-void places_mark_handover(struct places *places, const struct vdc_agent_key *key, bool set);
-void places_start_relay(struct places *places, const struct vdc_agent_action *action);
-void places_stop_relay(struct places *places, const struct vdc_agent_key *key);
-void places_forget(struct places *places, const struct vdc_agent_key *key);
-void places_remove(struct places *places, const struct vdc_agent_key *key);
-void places_read_console(struct places *places, const struct vdc_agent_action *action);
+void agent_places_publish(struct places *places, const struct vdc_allocdb *db,
+                          const struct vdc_agent_key *key);
+void agent_places_set_lease(struct places *places, const struct vdc_agent_key *key,
+                            int64_t lease_ns);
+void agent_places_start(struct places *places, const struct vdc_agent_action *action);
+void agent_places_kill(struct places *places, const struct vdc_agent_key *key);
+void agent_places_ask(struct places *places, const struct vdc_agent_action *action);
+void agent_places_mark_handover(struct places *places, const struct vdc_agent_key *key, bool set);
+void agent_places_start_relay(struct places *places, const struct vdc_agent_action *action);
+void agent_places_stop_relay(struct places *places, const struct vdc_agent_key *key);
+void agent_places_forget(struct places *places, const struct vdc_agent_key *key);
+void agent_places_remove(struct places *places, const struct vdc_agent_key *key);
+void agent_places_read_console(struct places *places, const struct vdc_agent_action *action);
 
 #endif

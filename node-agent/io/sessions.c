@@ -91,9 +91,9 @@ static void on_overflow(uv_timer_t *timer)
     }
 }
 
-enum vdc_rc sessions_open(uv_loop_t *loop, const struct agent_config *config,
-                          const struct sessions_handlers *handlers, void *data,
-                          struct sessions **out, struct vdc_err *err)
+enum vdc_rc agent_sessions_open(uv_loop_t *loop, const struct agent_config *config,
+                                const struct sessions_handlers *handlers, void *data,
+                                struct sessions **out, struct vdc_err *err)
 {
     struct sessions *sessions = VDC_NEW(struct sessions);
     sessions->handlers = handlers;
@@ -128,14 +128,14 @@ enum vdc_rc sessions_open(uv_loop_t *loop, const struct agent_config *config,
         sessions->len += rc == VDC_RC_OK;
     }
     if (rc != VDC_RC_OK) {
-        sessions_close(sessions);
+        agent_sessions_close(sessions);
         return rc;
     }
     *out = sessions;
     return rc;
 }
 
-void sessions_send(struct sessions *sessions, uint32_t index, const void *frame, size_t len)
+void agent_sessions_send(struct sessions *sessions, uint32_t index, const void *frame, size_t len)
 {
     struct session_link *session = &sessions->links[index];
     if (!session->up) {
@@ -156,7 +156,7 @@ static void free_timer(uv_handle_t *handle)
     free(handle);
 }
 
-void sessions_close(struct sessions *sessions)
+void agent_sessions_close(struct sessions *sessions)
 {
     if (sessions == NULL) {
         return;

@@ -24,12 +24,12 @@ struct sessions_handlers {
     void (*on_down)(void *data, uint32_t index);
 };
 
-enum vdc_rc sessions_open(uv_loop_t *loop, const struct agent_config *config,
-                          const struct sessions_handlers *handlers, void *data,
-                          struct sessions **sessions, struct vdc_err *err) VDC_MUST_USE;
+enum vdc_rc agent_sessions_open(uv_loop_t *loop, const struct agent_config *config,
+                                const struct sessions_handlers *handlers, void *data,
+                                struct sessions **sessions, struct vdc_err *err) VDC_MUST_USE;
 /* A link whose queue is full belongs to a manager that reads nothing: it is dropped and dialled
  * again (on_down comes from the loop), and its manager then reads what it missed from the stream. */
-void sessions_send(struct sessions *sessions, uint32_t index, const void *frame, size_t len);
-void sessions_close(struct sessions *sessions);
+void agent_sessions_send(struct sessions *sessions, uint32_t index, const void *frame, size_t len);
+void agent_sessions_close(struct sessions *sessions);
 
 #endif

@@ -1,0 +1,787 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The node agent's core: what it does in answer to leaders, monitors, the disk and time. */
+#include <stdio.h>
+#include <string.h>
+
+#include <criterion/criterion.h>
+
+#include "node_support.h"
+
+static struct bench b;
+
+static void setup(void)
+{
+    bench_init(&b);
+}
+
+static void teardown(void)
+{
+    bench_deinit(&b);
+}
+
+TestSuite(node_core, .init = setup, .fini = teardown);
+
+/* --- joining --- */
+
+Test(node_core, the_inventory_is_recorded_once)
+{
+    cr_assert_eq(vdc_allocdb_count_cpus(vdc_agent_allocdb(b.agent)), 2);
+    cr_assert_eq(b.journalled, 1);
+    bench_restart(&b, 1);
+    bench_recovered(&b);
+    cr_assert_eq(b.journalled, 1);
+}
+
+Test(node_core, joining_is_told_only_when_it_is_durable_and_asks_for_a_lease_last)
+{
+    bench_session_up(&b, 0, "m1");
+    has(&b, "send 0 hello");
+    bench_lead(&b, 0, 7, 1, false);
+    has(&b, "journal 3");
+    lacks(&b, "send 0 zone_joined");
+    bench_durable(&b);
+    has(&b, "send 0 zone_joined epoch 7 incarnation 1");
+    in_order(&b, "send 0 zone_joined", "send 0 snapshot 3");
+    in_order(&b, "send 0 snapshot 3", "send 0 guests_end");
+    in_order(&b, "send 0 guests_end", "send 0 lease_ask");
+}
+
+Test(node_core, a_leader_with_an_older_epoch_is_told_so)
+{
+    bench_join(&b);
+    bench_session_up(&b, 1, "m2");
+    bench_lead(&b, 1, 9, 1, false);
+    bench_durable(&b);
+    has(&b, "send 1 zone_joined epoch 9");
+    bench_lead(&b, 0, 1, 1, false);
+    has(&b, "send 0 bye a leader with a higher epoch was seen");
+    /* And its transactions are refused. */
+    bench_create(&b, 1, 1, VDC_RUN_RUNNING, true);
+    has(&b, "send 0 tx_result r102 STALE seq 0 rule epoch");
+    lacks(&b, "journal");
+}
+
+Test(node_core, the_epoch_survives_a_restart)
+{
+    bench_join(&b);
+    bench_session_up(&b, 1, "m2");
+    bench_lead(&b, 1, 9, 1, false);
+    bench_durable(&b);
+    bench_restart(&b, b.journalled);
+    bench_recovered(&b);
+    bench_session_up(&b, 0, "m1");
+    has(&b, "send 0 hello prod/9/1");
+    bench_lead(&b, 0, 8, 1, false);
+    has(&b, "send 0 bye");
+}
+
+Test(node_core, a_session_that_does_not_lead_changes_nothing)
+{
+    bench_join(&b);
+    bench_session_up(&b, 1, "m2");
+    struct vdc_op op = {.kind = VDC_OP_ZONE_EPOCH};
+    bench_tx(&b, 1, 1, 0, &op, 1);
+    has(&b, "STALE");
+    lacks(&b, "journal");
+}
+
+Test(node_core, a_lease_time_out_of_bounds_is_refused)
+{
+    bench_session_up(&b, 0, "m1");
+    struct vdc_msg msg = {.kind = VDC_MSG_ZONE_LEAD};
+    vdc_str_set(msg.zone_lead.zone, sizeof msg.zone_lead.zone, "prod");
+    msg.zone_lead.epoch = 1;
+    msg.zone_lead.incarnation = 1;
+    msg.zone_lead.lease_ns = 1;
+    bench_msg(&b, 0, &msg);
+    has(&b, "send 0 bye a lease or grace time out of bounds");
+}
+
+Test(node_core, more_zones_than_the_limit_are_refused)
+{
+    bench_session_up(&b, 0, "m1");
+    for (int i = 0; i <= VDC_MSG_ZONES_MAX; i++) {
+        struct vdc_msg msg = {.kind = VDC_MSG_ZONE_LEAD};
+        snprintf(msg.zone_lead.zone, sizeof msg.zone_lead.zone, "z%d", i);
+        msg.zone_lead.epoch = 1;
+        msg.zone_lead.incarnation = 1;
+        msg.zone_lead.lease_ns = LEASE_NS;
+        bench_msg(&b, 0, &msg);
+    }
+    has(&b, "send 0 bye too many zones");
+}
+
+Test(node_core, a_full_disk_delays_joining)
+{
+    bench_session_up(&b, 0, "m1");
+    b.journal = VDC_RC_NO_SPACE;
+    bench_lead(&b, 0, 1, 1, false);
+    lacks(&b, "journal");
+    cr_assert(!vdc_mono_is_never(vdc_agent_deadline(b.agent)));
+    b.journal = VDC_RC_OK;
+    bench_tick(&b, VDC_SECOND);
+    has(&b, "journal");
+}
+
+/* --- transactions --- */
+
+Test(node_core, nothing_is_answered_streamed_or_started_before_its_record_is_durable)
+{
+    bench_join(&b);
+    bench_create(&b, 1, 1, VDC_RUN_RUNNING, true);
+    has(&b, "journal");
+    lacks(&b, "send 0 tx_result");
+    lacks(&b, "send 0 records");
+    lacks(&b, "start");
+    lacks(&b, "publish");
+    bench_durable(&b);
+    in_order(&b, "send 0 records", "send 0 tx_result r102 OK");
+    in_order(&b, "publish p1.1", "start p1.1");
+    has(&b, "send 0 guest p1.1 starting");
+}
+
+Test(node_core, a_repeated_request_is_answered_again_and_done_once)
+{
+    bench_join(&b);
+    uint64_t request = bench_create(&b, 1, 1, VDC_RUN_RUNNING, true);
+    struct vdc_op op = {
+        .kind = VDC_OP_PARTITION_SET_RUN,
+        .partition_set_run = {id_of(1), 1, VDC_RUN_PAUSED},
+    };
+    bench_tx(&b, 0, 1, request, &op, 1);
+    lacks(&b, "tx_result"); /* its record is not durable: neither is the repeated answer */
+    bench_durable(&b);
+    const char *first = strstr(vdc_buf_text(&b.log), "tx_result r102 OK");
+    cr_assert_not_null(first);
+    cr_assert_not_null(strstr(first + 1, "tx_result r102 OK"));
+    struct vdc_id id = id_of(1);
+    cr_assert_eq(vdc_allocdb_find_partition(vdc_agent_allocdb(b.agent), &id)->run, VDC_RUN_RUNNING);
+    bench_tx(&b, 0, 1, request, &op, 1);
+    has(&b, "tx_result r102 OK");
+    lacks(&b, "journal");
+}
+
+Test(node_core, a_request_that_was_lost_with_the_agent_has_no_effect)
+{
+    bench_join(&b);
+    uint64_t before = b.journalled;
+    bench_create(&b, 1, 1, VDC_RUN_RUNNING, true);
+    bench_restart(&b, before);
+    bench_recovered(&b);
+    struct vdc_agent_guest_info guest;
+    cr_assert(!vdc_agent_guest_at(b.agent, 0, &guest));
+}
+
+Test(node_core, a_refusal_carries_its_rule_and_numbers)
+{
+    bench_join(&b);
+    struct vdc_op op = {
+        .kind = VDC_OP_PARTITION_SET_RUN,
+        .partition_set_run = {id_of(9), 1, VDC_RUN_PAUSED},
+    };
+    bench_tx(&b, 0, 1, 0, &op, 1);
+    bench_durable(&b);
+    has(&b, "NOT_FOUND");
+    has(&b, "rule unknown-partition");
+}
+
+Test(node_core, a_launch_description_that_could_never_start_is_refused)
+{
+    bench_join(&b);
+    struct vdc_op op = {
+        .kind = VDC_OP_PARTITION_CREATE,
+        .partition_create =
+            {
+                .id = id_of(1),
+                .name = "web",
+                .kind = VDC_PARTITION_GUEST,
+                .generation = 1,
+                .run = VDC_RUN_RUNNING,
+                .vcpus = 1,
+                .memory_bytes = 64 * MIB,
+                .config = (const uint8_t *)"{\"imge\":\"linux\"}",
+                .config_len = 16,
+            },
+    };
+    bench_tx(&b, 0, 1, 0, &op, 1);
+    has(&b, "INVALID");
+    has(&b, "unknown field imge");
+    lacks(&b, "journal");
+}
+
+Test(node_core, a_damaged_transaction_is_answered_by_bye)
+{
+    bench_join(&b);
+    struct vdc_msg msg = {.kind = VDC_MSG_TX};
+    msg.tx.tx.data = "garbage";
+    msg.tx.tx.len = 7;
+    bench_msg(&b, 0, &msg);
+    has(&b, "send 0 bye transaction:");
+}
+
+Test(node_core, a_full_disk_refuses_transactions_and_harms_nothing)
+{
+    bench_join(&b);
+    bench_run_guest(&b, 1, 1);
+    b.journal = VDC_RC_NO_SPACE;
+    bench_create(&b, 2, 1, VDC_RUN_RUNNING, true);
+    has(&b, "NO_SPACE");
+    lacks(&b, "journal 5");
+    lacks(&b, "kill");
+}
+
+Test(node_core, a_follower_a_little_behind_gets_records_and_one_far_behind_a_snapshot)
+{
+    bench_join(&b);
+    bench_run_guest(&b, 1, 1);
+    bench_session_up(&b, 1, "m2");
+    struct vdc_msg msg = {.kind = VDC_MSG_ZONE_LEAD};
+    vdc_str_set(msg.zone_lead.zone, sizeof msg.zone_lead.zone, "prod");
+    msg.zone_lead.epoch = 5;
+    msg.zone_lead.incarnation = 1;
+    msg.zone_lead.lease_ns = LEASE_NS;
+    msg.zone_lead.follow_from = b.journalled - 1;
+    bench_msg(&b, 1, &msg);
+    bench_durable(&b);
+    has(&b, "send 1 records");
+    lacks(&b, "send 1 snapshot");
+    bench_restart(&b, b.journalled);
+    bench_recovered(&b);
+    bench_session_up(&b, 1, "m2");
+    msg.zone_lead.follow_from = 1;
+    bench_msg(&b, 1, &msg);
+    has(&b, "send 1 snapshot");
+    /* One that is ahead of us follows another history. */
+    msg.zone_lead.follow_from = 1000;
+    bench_msg(&b, 1, &msg);
+    has(&b, "send 1 snapshot");
+}
+
+/* --- destroying --- */
+
+Test(node_core, a_destroy_kills_first_and_is_answered_when_the_processes_are_gone)
+{
+    bench_join(&b);
+    bench_run_guest(&b, 1, 1);
+    uint64_t before = b.journalled;
+    bench_destroy(&b, 1, 1);
+    has(&b, "ask p1.1 kill");
+    cr_assert_eq(b.journalled, before);
+    bench_gone(&b, 1, 1, "killed");
+    cr_assert_eq(b.journalled, before + 1);
+    lacks(&b, "tx_result");
+    lacks(&b, "start");
+    bench_durable(&b);
+    has(&b, "tx_result r103 OK");
+    has(&b, "forget p1.1");
+    lacks(&b, "remove p1.1");
+    bench_tick(&b, VDC_AGENT_GRAVE_NS);
+    has(&b, "remove p1.1");
+}
+
+Test(node_core, a_monitor_that_does_not_answer_the_kill_is_killed_itself)
+{
+    bench_join(&b);
+    bench_run_guest(&b, 1, 1);
+    bench_destroy(&b, 1, 1);
+    lacks(&b, "\nkill p1.1");
+    bench_tick(&b, VDC_AGENT_KILL_AFTER_NS);
+    has(&b, "kill p1.1");
+}
+
+Test(node_core, a_destroy_of_another_generation_kills_nothing)
+{
+    bench_join(&b);
+    bench_run_guest(&b, 1, 2);
+    bench_destroy(&b, 1, 1);
+    lacks(&b, "ask p1.2 kill");
+    bench_durable(&b);
+    has(&b, "STALE");
+    has(&b, "rule generation");
+}
+
+Test(node_core, a_destroy_repeated_while_it_waits_is_answered_once)
+{
+    bench_join(&b);
+    bench_run_guest(&b, 1, 1);
+    uint64_t request = bench_destroy(&b, 1, 1);
+    struct vdc_op op = {
+        .kind = VDC_OP_PARTITION_DESTROY,
+        .partition_destroy = {id_of(1), 1},
+    };
+    bench_tx(&b, 0, 1, request, &op, 1);
+    lacks(&b, "tx_result");
+    bench_gone(&b, 1, 1, "killed");
+    bench_durable(&b);
+    const char *first = strstr(vdc_buf_text(&b.log), "tx_result");
+    cr_assert_not_null(first);
+    cr_assert_null(strstr(first + 1, "tx_result"));
+}
+
+Test(node_core, a_guest_is_started_again_when_the_destroy_that_killed_it_is_refused)
+{
+    bench_join(&b);
+    bench_run_guest(&b, 1, 1);
+    struct vdc_op ops[2] = {
+        {.kind = VDC_OP_PARTITION_DESTROY, .partition_destroy = {id_of(1), 1}},
+        {.kind = VDC_OP_PARTITION_SET_RUN, .partition_set_run = {id_of(9), 1, VDC_RUN_PAUSED}},
+    };
+    bench_tx(&b, 0, 1, 0, ops, 2);
+    has(&b, "ask p1.1 kill");
+    bench_gone(&b, 1, 1, "killed");
+    has(&b, "start p1.1");
+    bench_durable(&b);
+    has(&b, "NOT_FOUND");
+}
+
+/* --- fencing --- */
+
+Test(node_core, a_fenced_node_destroys_all_it_ran_before_it_joins_again)
+{
+    bench_join(&b);
+    bench_run_guest(&b, 1, 1);
+    bench_run_guest(&b, 2, 1);
+    uint64_t before = b.journalled;
+    bench_lead(&b, 0, 1, 2, true);
+    has(&b, "ask p1.1 kill");
+    has(&b, "ask p2.1 kill");
+    has(&b, "lease p1.1 0");
+    cr_assert_eq(b.journalled, before);
+    bench_gone(&b, 1, 1, "killed");
+    cr_assert_eq(b.journalled, before);
+    bench_gone(&b, 2, 1, "killed");
+    cr_assert_gt(b.journalled, before);
+    lacks(&b, "zone_joined");
+    bench_durable(&b);
+    has(&b, "send 0 zone_joined epoch 1 incarnation 2");
+    has(&b, "forget p1.1");
+    lacks(&b, "start");
+    cr_assert_eq(vdc_allocdb_count_partitions(vdc_agent_allocdb(b.agent)), 0);
+    /* A grant for the incarnation that was fenced is worth nothing. */
+    bench_grant(&b, 0, 1, 1);
+    struct vdc_agent_zone_info zone;
+    cr_assert(vdc_agent_zone_at(b.agent, 0, &zone));
+    cr_assert_eq(zone.incarnation, 2);
+    cr_assert(!vdc_run_lease_valid(&zone.lease, b.now));
+}
+
+Test(node_core, the_same_fencing_told_twice_destroys_once)
+{
+    bench_join(&b);
+    bench_lead(&b, 0, 1, 2, true);
+    bench_durable(&b);
+    bench_grant(&b, 0, 1, 2);
+    bench_run_guest(&b, 1, 1);
+    bench_lead(&b, 0, 1, 2, true);
+    lacks(&b, "kill");
+    has(&b, "send 0 zone_joined epoch 1 incarnation 2");
+}
+
+Test(node_core, a_fencing_goes_on_when_its_session_breaks)
+{
+    bench_join(&b);
+    bench_run_guest(&b, 1, 1);
+    bench_lead(&b, 0, 1, 2, true);
+    bench_session_down(&b, 0);
+    bench_gone(&b, 1, 1, "killed");
+    bench_durable(&b);
+    bench_session_up(&b, 0, "m1");
+    has(&b, "hello prod/1/2");
+    bench_lead(&b, 0, 1, 2, true);
+    has(&b, "zone_joined epoch 1 incarnation 2");
+}
+
+Test(node_core, an_incarnation_that_has_passed_is_refused)
+{
+    bench_join(&b);
+    bench_lead(&b, 0, 1, 5, false);
+    bench_durable(&b);
+    bench_lead(&b, 0, 1, 4, false);
+    has(&b, "bye an incarnation that has passed");
+}
+
+/* --- leases --- */
+
+Test(node_core, nothing_starts_without_a_lease_and_everything_when_it_comes)
+{
+    bench_session_up(&b, 0, "m1");
+    bench_lead(&b, 0, 1, 1, false);
+    bench_durable(&b);
+    struct vdc_op op = {
+        .kind = VDC_OP_ZONE_SET,
+        .zone_set = {.overcommit_milli = 4000, .cpu = {.milli = 1000}, .memory = {.milli = 1000}},
+    };
+    bench_tx(&b, 0, 1, 0, &op, 1);
+    bench_durable(&b);
+    bench_create(&b, 1, 1, VDC_RUN_RUNNING, true);
+    bench_durable(&b);
+    lacks(&b, "start p1.1");
+    bench_create(&b, 2, 1, VDC_RUN_RUNNING, false);
+    bench_durable(&b);
+    has(&b, "start p2.1"); /* not restartable: needs none */
+    has(&b, "lease p2.1 none-needed");
+    bench_grant(&b, 0, 1, 1);
+    has(&b, "lease p1.1 4000000000");
+    has(&b, "start p1.1");
+}
+
+Test(node_core, a_lease_is_asked_for_every_quarter_and_counts_from_the_asking)
+{
+    bench_join(&b);
+    bench_run_guest(&b, 1, 1);
+    uint64_t asks = b.asks;
+    bench_tick(&b, LEASE_NS / 4);
+    cr_assert_eq(b.asks, asks + 1);
+    bench_tick(&b, VDC_SECOND / 2); /* the answer comes late */
+    cr_assert_eq(b.asks, asks + 1);
+    bench_grant(&b, 0, 1, 1);
+    has(&b, "lease p1.1 3500000000");
+}
+
+Test(node_core, a_guest_that_fails_past_its_lease_is_not_started_before_the_next_grant)
+{
+    bench_join(&b);
+    bench_run_guest(&b, 1, 1);
+    bench_session_down(&b, 0);
+    bench_tick(&b, 2 * LEASE_NS);
+    has(&b, "the run lease ran out -> nothing is started");
+    bench_gone(&b, 1, 1, "lease");
+    bench_tick(&b, 120 * VDC_SECOND);
+    lacks(&b, "start");
+    bench_session_up(&b, 0, "m1");
+    bench_lead(&b, 0, 1, 1, false);
+    lacks(&b, "start");
+    bench_grant(&b, 0, 1, 1);
+    has(&b, "start p1.1");
+}
+
+/* --- failures --- */
+
+Test(node_core, a_monitor_that_dies_is_started_again_with_a_doubling_wait)
+{
+    bench_join(&b);
+    bench_run_guest(&b, 1, 1);
+    int64_t wait = VDC_AGENT_RESTART_FIRST_NS;
+    for (int i = 0; i < 8; i++) {
+        bench_gone(&b, 1, 1, "it broke");
+        has(&b, "send 0 guest p1.1 failed (it broke)");
+        lacks(&b, "start p1.1");
+        bench_tick(&b, wait - 1);
+        bench_grant(&b, 0, 1, 1);
+        lacks(&b, "start p1.1");
+        bench_tick(&b, 1);
+        if (strstr(vdc_buf_text(&b.log), "start p1.1") == NULL) {
+            bench_tick(&b, 0); /* the lease was asked for in between */
+            bench_grant(&b, 0, 1, 1);
+        }
+        has(&b, "start p1.1");
+        wait = VDC_MIN(2 * wait, VDC_AGENT_RESTART_MAX_NS);
+    }
+}
+
+Test(node_core, a_start_that_fails_is_reported_with_its_reason)
+{
+    bench_join(&b);
+    bench_create(&b, 1, 1, VDC_RUN_RUNNING, true);
+    bench_durable(&b);
+    bench_gone(&b, 1, 1, "start p1: open vmlinuz: no such file");
+    has(&b, "send 0 guest p1.1 failed (start p1: open vmlinuz: no such file)");
+}
+
+Test(node_core, a_guest_that_powered_itself_off_stays_off_until_it_is_started)
+{
+    bench_join(&b);
+    bench_run_guest(&b, 1, 1);
+    struct vdc_agent_monitor_state last = {.phase = VDC_PHASE_STOPPED, .reason = "guest shutdown"};
+    struct vdc_agent_event event = {
+        .kind = VDC_AGENT_MONITOR_GONE,
+        .key = key_of(1, 1),
+        .monitor.state = &last,
+    };
+    bench_step(&b, &event);
+    has(&b, "send 0 guest p1.1 stopped (guest shutdown)");
+    bench_tick(&b, VDC_SECOND);
+    bench_grant(&b, 0, 1, 1);
+    lacks(&b, "start");
+    bench_set_run(&b, 1, 1, VDC_RUN_RUNNING);
+    bench_durable(&b);
+    has(&b, "start p1.1");
+}
+
+Test(node_core, stop_is_told_by_the_view_and_reported_when_it_has_ended)
+{
+    bench_join(&b);
+    bench_run_guest(&b, 1, 1);
+    bench_set_run(&b, 1, 1, VDC_RUN_STOPPED);
+    bench_durable(&b);
+    in_order(&b, "publish p1.1", "ask p1.1 refresh");
+    bench_gone(&b, 1, 1, "it had to be killed");
+    has(&b, "send 0 guest p1.1 stopped");
+    bench_tick(&b, VDC_SECOND);
+    lacks(&b, "start");
+}
+
+/* --- adoption --- */
+
+static void find(uint64_t n, uint64_t generation, bool alive)
+{
+    struct vdc_agent_event event = {.kind = VDC_AGENT_FOUND, .key = key_of(n, generation)};
+    event.found.generation = generation;
+    event.found.alive = alive;
+    event.found.lease_ns = b.now.ns + 3 * VDC_SECOND;
+    bench_step(&b, &event);
+}
+
+Test(node_core, a_restarted_agent_adopts_what_runs_and_touches_it_not)
+{
+    bench_join(&b);
+    bench_run_guest(&b, 1, 1);
+    bench_restart(&b, b.journalled);
+    find(1, 1, true);
+    struct vdc_agent_event event = {.kind = VDC_AGENT_RECOVERED};
+    bench_step(&b, &event);
+    has(&b, "publish p1.1");
+    has(&b, "lease p1.1 3000000000"); /* as it was found in the view */
+    lacks(&b, "start");
+    lacks(&b, "kill");
+    bench_state(&b, 1, 1, VDC_PHASE_RUNNING);
+    lacks(&b, "kill");
+    bench_session_up(&b, 0, "m1");
+    bench_lead(&b, 0, 1, 1, false);
+    has(&b, "send 0 guest p1.1 running");
+}
+
+Test(node_core, what_the_database_does_not_know_is_killed_and_removed)
+{
+    bench_restart(&b, b.journalled);
+    find(7, 3, true);
+    find(8, 1, false);
+    struct vdc_agent_event event = {.kind = VDC_AGENT_RECOVERED};
+    bench_step(&b, &event);
+    has(&b, "kill p7.3");
+    has(&b, "forget p8.1");
+    bench_gone(&b, 7, 3, "killed");
+    has(&b, "forget p7.3");
+}
+
+Test(node_core, a_known_guest_that_died_meanwhile_is_started_while_the_lease_lasts)
+{
+    bench_join(&b);
+    bench_run_guest(&b, 1, 1);
+    bench_restart(&b, b.journalled);
+    find(1, 1, false);
+    struct vdc_agent_event event = {.kind = VDC_AGENT_RECOVERED};
+    bench_step(&b, &event);
+    has(&b, "start p1.1");
+}
+
+Test(node_core, a_rebooted_node_starts_nothing_before_its_leader_has_seen_what_it_has)
+{
+    bench_join(&b);
+    bench_run_guest(&b, 1, 1);
+    bench_restart(&b, b.journalled);
+    bench_recovered(&b);
+    lacks(&b, "start");
+    bench_session_up(&b, 0, "m1");
+    bench_lead(&b, 0, 1, 1, false);
+    in_order(&b, "send 0 guests_end", "send 0 lease_ask");
+    /* The leader has moved it away meanwhile: its destroy comes before its grant. */
+    bench_destroy(&b, 1, 1);
+    bench_grant(&b, 0, 1, 1);
+    lacks(&b, "start");
+}
+
+/* --- migration --- */
+
+Test(node_core, a_target_listens_then_loads_then_runs_when_its_record_says_so)
+{
+    bench_join(&b);
+    bench_create(&b, 1, 2, VDC_RUN_INCOMING, true);
+    bench_durable(&b);
+    has(&b, "start p1.2 incoming");
+    bench_state(&b, 1, 2, VDC_PHASE_INCOMING);
+    has(&b, "send 0 guest p1.2 incoming");
+    bench_command(&b, 1, 2, VDC_COMMAND_MIGRATE_IN);
+    has(&b, "relay p1.2 listen n2");
+    struct vdc_agent_event ready = {.kind = VDC_AGENT_RELAY_READY, .key = key_of(1, 2)};
+    ready.relay.port = 5555;
+    bench_step(&b, &ready);
+    has(&b, "ask p1.2 migrate_in");
+    bench_reply(&b, 1, 2, VDC_RC_OK);
+    has(&b, "send 0 command_result OK port 5555");
+    bench_state(&b, 1, 2, VDC_PHASE_LOADED);
+    has(&b, "send 0 guest p1.2 loaded");
+    lacks(&b, "activate");
+    bench_set_run(&b, 1, 2, VDC_RUN_RUNNING);
+    lacks(&b, "activate");
+    bench_durable(&b);
+    in_order(&b, "publish p1.2", "ask p1.2 activate");
+    bench_state(&b, 1, 2, VDC_PHASE_RUNNING);
+    has(&b, "send 0 guest p1.2 running");
+}
+
+Test(node_core, a_target_that_fails_is_not_started_again)
+{
+    bench_join(&b);
+    bench_create(&b, 1, 2, VDC_RUN_INCOMING, true);
+    bench_durable(&b);
+    bench_state(&b, 1, 2, VDC_PHASE_INCOMING);
+    bench_gone(&b, 1, 2, "bad stream");
+    has(&b, "send 0 guest p1.2 failed (bad stream)");
+    bench_tick(&b, VDC_SECOND);
+    bench_grant(&b, 0, 1, 1);
+    lacks(&b, "start");
+}
+
+static void migrate_out(void)
+{
+    bench_join(&b);
+    bench_run_guest(&b, 1, 1);
+    bench_command(&b, 1, 1, VDC_COMMAND_MIGRATE_OUT);
+    has(&b, "relay p1.1 connect n2");
+    struct vdc_agent_event ready = {.kind = VDC_AGENT_RELAY_READY, .key = key_of(1, 1)};
+    bench_step(&b, &ready);
+    has(&b, "ask p1.1 migrate_out");
+    bench_reply(&b, 1, 1, VDC_RC_OK);
+    has(&b, "command_result OK");
+    bench_state(&b, 1, 1, VDC_PHASE_MIGRATING);
+    bench_state(&b, 1, 1, VDC_PHASE_SWITCHOVER);
+    has(&b, "send 0 guest p1.1 switchover");
+}
+
+Test(node_core, a_source_marks_the_hand_over_before_it_lets_go)
+{
+    migrate_out();
+    bench_command(&b, 1, 1, VDC_COMMAND_MIGRATE_CONTINUE);
+    in_order(&b, "mark p1.1", "ask p1.1 migrate_continue");
+    bench_reply(&b, 1, 1, VDC_RC_OK);
+    bench_state(&b, 1, 1, VDC_PHASE_POSTMIGRATE);
+    has(&b, "send 0 guest p1.1 migrated");
+    bench_destroy(&b, 1, 1);
+    has(&b, "ask p1.1 kill");
+    bench_gone(&b, 1, 1, "killed");
+    bench_durable(&b);
+    has(&b, "tx_result");
+    has(&b, "forget p1.1");
+}
+
+Test(node_core, a_source_that_dies_after_the_hand_over_is_not_started_again_by_itself)
+{
+    migrate_out();
+    bench_command(&b, 1, 1, VDC_COMMAND_MIGRATE_CONTINUE);
+    bench_reply(&b, 1, 1, VDC_RC_OK);
+    bench_gone(&b, 1, 1, "killed");
+    has(&b, "ended after it was handed over");
+    bench_tick(&b, VDC_SECOND);
+    bench_grant(&b, 0, 1, 1);
+    lacks(&b, "start");
+    /* The leader aborts: then it is ours. */
+    bench_command(&b, 1, 1, VDC_COMMAND_MIGRATE_CANCEL);
+    has(&b, "unmark p1.1");
+    has(&b, "start p1.1");
+}
+
+Test(node_core, the_hand_over_is_remembered_through_a_restart)
+{
+    migrate_out();
+    bench_command(&b, 1, 1, VDC_COMMAND_MIGRATE_CONTINUE);
+    bench_restart(&b, b.journalled);
+    struct vdc_agent_event event = {.kind = VDC_AGENT_FOUND, .key = key_of(1, 1)};
+    event.found.generation = 1;
+    event.found.handover = true;
+    event.found.lease_ns = b.now.ns + 3 * VDC_SECOND;
+    bench_step(&b, &event);
+    event = (struct vdc_agent_event){.kind = VDC_AGENT_RECOVERED};
+    bench_step(&b, &event);
+    lacks(&b, "start");
+}
+
+Test(node_core, a_cancel_after_the_stream_was_complete_resumes_the_source)
+{
+    migrate_out();
+    bench_command(&b, 1, 1, VDC_COMMAND_MIGRATE_CONTINUE);
+    bench_reply(&b, 1, 1, VDC_RC_OK);
+    bench_state(&b, 1, 1, VDC_PHASE_HANDOVER);
+    bench_command(&b, 1, 1, VDC_COMMAND_MIGRATE_CANCEL);
+    lacks(&b, "ask p1.1 resume");
+    bench_state(&b, 1, 1, VDC_PHASE_POSTMIGRATE);
+    has(&b, "ask p1.1 resume");
+    bench_reply(&b, 1, 1, VDC_RC_OK);
+    has(&b, "unmark p1.1");
+    has(&b, "command_result OK");
+}
+
+Test(node_core, a_cancel_displaces_the_command_under_way)
+{
+    bench_join(&b);
+    bench_run_guest(&b, 1, 1);
+    bench_command(&b, 1, 1, VDC_COMMAND_MIGRATE_OUT);
+    bench_command(&b, 1, 1, VDC_COMMAND_MIGRATE_CANCEL);
+    has(&b, "command_result CANCELLED");
+    has(&b, "command_result OK");
+}
+
+Test(node_core, a_command_without_an_answer_times_out)
+{
+    bench_join(&b);
+    bench_run_guest(&b, 1, 1);
+    bench_command(&b, 1, 1, VDC_COMMAND_MIGRATE_OUT);
+    bench_tick(&b, VDC_AGENT_COMMAND_NS);
+    has(&b, "command_result TIMEOUT");
+}
+
+Test(node_core, a_relay_that_cannot_start_fails_the_command)
+{
+    bench_join(&b);
+    bench_run_guest(&b, 1, 1);
+    bench_command(&b, 1, 1, VDC_COMMAND_MIGRATE_OUT);
+    struct vdc_agent_event event = {.kind = VDC_AGENT_RELAY_ENDED, .key = key_of(1, 1)};
+    event.relay.rc = VDC_RC_UNAVAILABLE;
+    event.relay.text = "no such program";
+    bench_step(&b, &event);
+    has(&b, "command_result UNAVAILABLE port 0: no such program");
+}
+
+Test(node_core, a_command_in_the_wrong_phase_or_generation_is_refused)
+{
+    bench_join(&b);
+    bench_run_guest(&b, 1, 1);
+    bench_command(&b, 1, 1, VDC_COMMAND_MIGRATE_CONTINUE);
+    has(&b, "command_result CONFLICT port 0: the guest is running here");
+    bench_command(&b, 1, 2, VDC_COMMAND_MIGRATE_OUT);
+    has(&b, "command_result STALE");
+    bench_command(&b, 5, 1, VDC_COMMAND_MIGRATE_OUT);
+    has(&b, "command_result NOT_FOUND");
+}
+
+/* --- console --- */
+
+Test(node_core, the_console_of_a_guest_that_moved_away_can_still_be_read)
+{
+    bench_join(&b);
+    bench_run_guest(&b, 1, 1);
+    bench_command(&b, 1, 1, VDC_COMMAND_CONSOLE_READ);
+    has(&b, "console p1.1 known");
+    bench_destroy(&b, 1, 1);
+    bench_gone(&b, 1, 1, "killed");
+    bench_durable(&b);
+    bench_command(&b, 1, 1, VDC_COMMAND_CONSOLE_READ);
+    has(&b, "console p1.1 known");
+    bench_command(&b, 3, 1, VDC_COMMAND_CONSOLE_READ);
+    has(&b, "unknown");
+}
+
+Test(node_core, graves_are_bounded)
+{
+    bench_join(&b);
+    for (uint64_t n = 1; n <= VDC_AGENT_GRAVES_MAX + 1; n++) {
+        bench_create(&b, n, 1, VDC_RUN_STOPPED, true);
+        bench_durable(&b);
+        bench_destroy(&b, n, 1);
+        bench_durable(&b);
+        if (n <= VDC_AGENT_GRAVES_MAX) {
+            lacks(&b, "remove");
+        }
+    }
+    has(&b, "remove p1.1");
+}
