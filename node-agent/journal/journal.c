@@ -161,7 +161,10 @@ static bool waits_for_spare(const struct vdc_journal *j)
 static void start_spare(struct vdc_journal *j)
 {
     bool waits = waits_for_spare(j);
-    if (j->spare_busy || j->spare_fd >= 0 || (j->closing && (!waits || j->spare_failed))) {
+    /* Until a rotating write has renamed the spare that it took, the name still leads to that file: a
+     * new spare would truncate and zero the segment that is being written. */
+    bool renaming = j->writing != NULL && j->writing->rotates;
+    if (renaming || j->spare_busy || j->spare_fd >= 0 || (j->closing && (!waits || j->spare_failed))) {
         return;
     }
     if (j->spare_failed && !waits && uv_now(j->loop) - j->spare_failed_at_ms < SPARE_RETRY_MS) {
