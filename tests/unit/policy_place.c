@@ -234,6 +234,24 @@ Test(policy_place, what_ran_on_a_lost_node_counts_no_more_and_on_a_closed_one_it
 
 /* ---- rules ---- */
 
+Test(policy_place, a_crowded_rack_names_its_first_member_and_counts_the_others)
+{
+    struct zone *zone = zone_of_three("placement: {rules: [{name: apart, apart: rack}]}\n");
+    zone_run(zone, zone_partition(zone, "c", NULL), "n1");
+    zone_run(zone, zone_partition(zone, "a", NULL), "n1");
+    zone_run(zone, zone_partition(zone, "b", NULL), "n1");
+    vdc_autofree char *line =
+        zone_line(zone_place(zone, VDC_POLICY_CREATE, zone_partition(zone, "x", NULL), "n1"));
+    zone->nodes[0].cpu_shared_milli = 0;
+    vdc_autofree char *with_room =
+        zone_line(zone_place(zone, VDC_POLICY_CREATE, zone_partition(zone, "x", NULL), "n1"));
+    cr_expect_str_eq(line, "x: refused, no node of 1 fits (1 by CPU: n1 asks 1 CPU, 0 free); "
+                           "smallest change: free 2 CPU on n1 and drop hard rule apart");
+    cr_expect_str_eq(with_room, "x: refused, no node of 1 fits (1 by rule apart: rack r1 holds a "
+                                "and 2 more); smallest change: drop hard rule apart");
+    zone_destroy(zone);
+}
+
 Test(policy_place, hard_spread_keeps_the_difference_of_racks_small)
 {
     struct zone *zone = zone_of_three(
@@ -363,6 +381,10 @@ Test(policy_place, quotas_are_counted_over_the_zone_and_only_for_new_partitions)
     verdict = zone_place(zone, VDC_POLICY_CREATE, b, NULL);
     cr_expect(verdict.placed);
     vdc_policy_verdict_deinit(&verdict);
+    /* The quota was larger when these were created: what runs may still move. */
+    struct vdc_policy_partition c = sized(zone, "c", 2, 128);
+    c.tenant = "acme";
+    zone_run(zone, c, "n1");
     expect_move(zone, "a", "n3", "a: placed on n3 (rack r3), score 85.937");
     zone_destroy(zone);
 }

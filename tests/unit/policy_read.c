@@ -152,6 +152,8 @@ Test(policy_read, nodes_are_checked)
         {"[{match: 'rak == \"r1\"'}]", "4:18: match: unknown attribute rak; did you mean rack?\n"},
         {"[{match: \"rak == \\\"r1\\\"\"}]",
          "4:17: match: unknown attribute rak; did you mean rack?\n"},
+        {"[{match: rack == \"\xc3\xa4\xc3\xb6\" && rak == \"r1\"}]",
+         "4:33: match: unknown attribute rak; did you mean rack?\n"},
         {"[{match: partition.name == \"x\"}]",
          "4:17: match: partition cannot be used here, only node\n"},
         {"[{match: true, share: {cpus: 1.5}}]", "4:37: share: cpus: a zone gets whole CPUs\n"},
