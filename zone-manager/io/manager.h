@@ -85,6 +85,7 @@ struct seat {
     struct manager *manager;
     char zone[VDC_NAME_CAP];
     enum seat_state state;
+    int64_t last_step_ns; /* what the core's last step took */
     struct vdc_zone_record record;
     /* As the store says; revision 0: nobody leads. */
     struct vdc_leader_record leader;

@@ -173,7 +173,11 @@ void seat_step(struct seat *seat, struct vdc_zone_event *event)
     VDC_ASSERT(seat->core != NULL);
     event->now = vdc_clock_mono();
     event->wall = vdc_clock_wall();
+    event->last_step_ns = seat->last_step_ns;
     struct vdc_zone_update *update = vdc_zone_step(seat->core, event);
+    /* The loop has one thread and a step doesn't wait: time that passed is time that it took, but for
+     * being preempted. */
+    seat->last_step_ns = vdc_mono_sub(vdc_clock_mono(), event->now);
     for (size_t i = 0; i < update->writes_len; i++) {
         queue_write(seat, &update->writes[i]);
     }
