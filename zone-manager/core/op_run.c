@@ -64,7 +64,12 @@ static void place_again(struct vdc_zone *zone, struct zone_op *op, const char *w
     zone_place(zone, &op->partition->rec.spec, &op->partition->rec.id, cause_of(op), NULL, excluded,
                work->excluded_len, &placement);
     note_placed(zone, op);
-    bool changed = op->rec.verdict == NULL || strcmp(op->rec.verdict, placement.text) != 0;
+    /* The rest of a verdict names the state's generation, which every write changes. */
+    bool changed = op->rec.verdict == NULL ||
+                   strncmp(op->rec.verdict, placement.line, strlen(placement.line)) != 0;
+    if (placement.placed || changed) {
+        placement_trace(zone, &placement);
+    }
     if (placement.placed) {
         op_set_verdict(op, &placement);
         give_to(zone, op, placement.node);
@@ -83,6 +88,7 @@ static void place_again(struct vdc_zone *zone, struct zone_op *op, const char *w
             op_set_verdict(op, &placement);
             op_write_both(zone, op);
         }
+        work->tried = zone->generation;
     }
     placement_deinit(&placement);
 }
@@ -128,6 +134,7 @@ static void on_refusal(struct vdc_zone *zone, struct zone_op *op)
         zone_place(zone, &op->partition->rec.spec, &op->partition->rec.id, VDC_POLICY_CREATE, NULL,
                    excluded, work->excluded_len, &placement);
         note_placed(zone, op);
+        placement_trace(zone, &placement);
         op_set_verdict(op, &placement);
         if (!placement.placed) {
             give_up_create(zone, op);
@@ -269,7 +276,11 @@ void run_advance(struct vdc_zone *zone, struct zone_op *op)
 {
     switch ((enum run_step)op->step) {
     case RUN_PLACE:
-        place_again(zone, op, "a node was found");
+        /* Only a state that has changed, or time can change the verdict. */
+        if (op->work->tried != zone->generation ||
+            vdc_mono_reached(zone->now, op->work->retry_at)) {
+            place_again(zone, op, "a node was found");
+        }
         break;
     case RUN_COMMIT:
         advance_commit(zone, op);

@@ -213,10 +213,15 @@ void zone_place(struct vdc_zone *zone, const struct vdc_partition_spec *spec,
     if (verdict.placed) {
         placement->node = view.of[verdict.node];
     }
-    TRACE(zone, INFO, "%s: %s -> %s", spec->name, vdc_policy_cause_text(cause), placement->line);
     vdc_policy_verdict_deinit(&verdict);
     free(all);
     view_deinit(&view);
+}
+
+void placement_trace(struct vdc_zone *zone, const struct placement *placement)
+{
+    TRACE(zone, INFO, "%s -> %s", placement->line,
+          placement->placed ? placement->node->rec.name : "nowhere");
 }
 
 void placement_deinit(struct placement *placement)

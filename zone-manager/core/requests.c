@@ -175,6 +175,7 @@ static void request_create(struct vdc_zone *zone, const struct vdc_zone_request 
     }
     struct placement placement;
     zone_place(zone, &rec.spec, &rec.id, VDC_POLICY_CREATE, NULL, NULL, 0, &placement);
+    placement_trace(zone, &placement);
     if (!placement.placed) {
         refuse(zone, request, VDC_OPERATION_CREATE, RUN_COMMIT, NULL, rec.spec.name, &placement);
         placement_deinit(&placement);
@@ -322,6 +323,7 @@ static void request_migrate(struct vdc_zone *zone, const struct vdc_zone_request
     struct placement placement;
     zone_place(zone, &rec->spec, &rec->id, VDC_POLICY_MIGRATE, request->target, NULL, 0,
                &placement);
+    placement_trace(zone, &placement);
     if (!placement.placed) {
         refuse(zone, request, VDC_OPERATION_MIGRATE, MIGRATE_RESERVE, partition, rec->spec.name,
                &placement);

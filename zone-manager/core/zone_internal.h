@@ -153,7 +153,8 @@ struct op_work {
     vdc_mono step_began;
     vdc_mono deadline; /* of the step or the whole, see op_*.c */
     vdc_mono retry_at;
-    bool resumed; /* begun by another leader, and not yet understood */
+    uint64_t tried; /* the state's generation when a placement found no room */
+    bool resumed;   /* begun by another leader, and not yet understood */
     uint32_t attempts;
     char excluded[ZONE_PLACE_ATTEMPTS_MAX][VDC_NAME_CAP];
     size_t excluded_len;
@@ -339,6 +340,8 @@ struct placement {
 void zone_place(struct vdc_zone *zone, const struct vdc_partition_spec *spec,
                 const struct vdc_id *id, enum vdc_policy_cause cause, const char *target,
                 const char *const *excluded, size_t excluded_len, struct placement *placement);
+/* The decision's line, where it is a new one. */
+void placement_trace(struct vdc_zone *zone, const struct placement *placement);
 void placement_deinit(struct placement *placement);
 /* Diagnostics of a policy against what exists. */
 enum vdc_rc zone_check_policy(struct vdc_zone *zone, const struct vdc_policy *policy,
