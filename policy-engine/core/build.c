@@ -25,8 +25,6 @@
 #define TIMEOUT_DEFAULT_MS 600000
 #define TIMEOUT_MAX_MS (24 * 3600 * 1000)
 #define PRIORITY_MAX 1000
-#define CPU_SHARES_DEFAULT 100
-#define CPU_SHARES_MAX 10000
 /* Weights are multiplied with points in thousandths: 10^6 x 10^5 x 256 rules stays in 64 bits. */
 #define WEIGHT_MAX_MILLI 1000000
 #define OVERCOMMIT_MAX_MILLI 64000
@@ -277,7 +275,7 @@ static void read_class(struct vdc_policy *policy, const struct vdc_tree_node *no
     char what[WHAT_CAP];
     make_what(what, "class %.*s", VDC_NAME_MAX, node->key);
     struct vdc_policy_class *made = &policy->classes[policy->class_count++];
-    *made = (struct vdc_policy_class){.cpu_shares = CPU_SHARES_DEFAULT, .failover_restart = true};
+    *made = (struct vdc_policy_class){.failover_restart = true};
     if (!vdc_name_valid(node->key)) {
         vdc_diags_add(diags, node->key_line, node->key_column, "%s: that is no name", what);
     } else {
@@ -301,15 +299,6 @@ static void read_class(struct vdc_policy *policy, const struct vdc_tree_node *no
     if (at != NULL && vdc_tree_read_word(at, field, cpu_words, 2, &word, diags)) {
         made->cpu = word == 0 ? VDC_POLICY_CPU_SHARED : VDC_POLICY_CPU_DEDICATED;
     }
-    at = vdc_tree_map_get(&map, "cpu_shares");
-    snprintf(field, sizeof field, "%s: cpu_shares", what);
-    if (at != NULL && vdc_tree_read_u64(at, field, 1, CPU_SHARES_MAX, &number, diags)) {
-        made->cpu_shares = (uint32_t)number;
-        if (made->cpu == VDC_POLICY_CPU_DEDICATED) {
-            vdc_diags_add(diags, at->key_line, at->key_column,
-                          "%s has no meaning with cpu: dedicated", field);
-        }
-    }
     static const char *const failover_words[] = {"restart", "none"};
     at = vdc_tree_map_get(&map, "failover");
     snprintf(field, sizeof field, "%s: failover", what);
@@ -323,6 +312,8 @@ static void read_class(struct vdc_policy *policy, const struct vdc_tree_node *no
         vdc_diags_add(diags, at->key_line, at->key_column,
                       "%s: preemptible: not supported by this version", what);
     }
+    /* The node takes a vCPU's weight from its number of CPUs; a class has no say in it yet. */
+    vdc_tree_map_unsupported(&map, "cpu_shares");
     vdc_tree_map_unsupported(&map, "memory");
     vdc_tree_map_unsupported(&map, "io_paths");
     vdc_tree_map_end(&map);
@@ -901,8 +892,7 @@ int policy_class_index(const struct vdc_policy *policy, const char *name)
 const struct vdc_policy_class *vdc_policy_class_find(const struct vdc_policy *policy,
                                                      const char *name)
 {
-    static const struct vdc_policy_class built_in = {
-        .name = "default", .cpu_shares = CPU_SHARES_DEFAULT, .failover_restart = true};
+    static const struct vdc_policy_class built_in = {.name = "default", .failover_restart = true};
     if (name[0] == 0) {
         name = built_in.name;
     }

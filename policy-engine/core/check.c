@@ -56,6 +56,32 @@ static int compare_texts(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
+static size_t count_different(const char **names, size_t count)
+{
+    if (count > 1) {
+        qsort(names, count, sizeof *names, compare_texts);
+    }
+    size_t different = 0;
+    for (size_t i = 0; i < count; i++) {
+        different += i == 0 || strcmp(names[i], names[i - 1]) != 0;
+    }
+    return different;
+}
+
+/* By name: a partition on the move may be in the snapshot twice. */
+static size_t count_members(const struct policy_rule *rule,
+                            const struct vdc_policy_snapshot *snapshot)
+{
+    vdc_autofree const char **names = vdc_calloc(snapshot->partition_count, sizeof *names);
+    size_t count = 0;
+    for (size_t i = 0; i < snapshot->partition_count; i++) {
+        if (policy_rule_applies(rule, &snapshot->partitions[i])) {
+            names[count++] = snapshot->partitions[i].name;
+        }
+    }
+    return count_different(names, count);
+}
+
 /* Racks (nodes) that give resources to the zone and are not lost. */
 static size_t count_domains(const struct vdc_policy *policy,
                             const struct vdc_policy_snapshot *snapshot, enum policy_scope scope)
@@ -70,14 +96,7 @@ static size_t count_domains(const struct vdc_policy *policy,
             names[count++] = by_node ? node->name : node->rack;
         }
     }
-    if (count > 1) {
-        qsort(names, count, sizeof *names, compare_texts);
-    }
-    size_t different = 0;
-    for (size_t i = 0; i < count; i++) {
-        different += i == 0 || strcmp(names[i], names[i - 1]) != 0;
-    }
-    return different;
+    return count_different(names, count);
 }
 
 static void check_apart(const struct vdc_policy *policy, const struct vdc_policy_snapshot *snapshot,
@@ -88,10 +107,7 @@ static void check_apart(const struct vdc_policy *policy, const struct vdc_policy
         if (rule->kind != RULE_APART || rule->soft) {
             continue;
         }
-        size_t members = 0;
-        for (size_t j = 0; j < snapshot->partition_count; j++) {
-            members += policy_rule_applies(rule, &snapshot->partitions[j]);
-        }
+        size_t members = count_members(rule, snapshot);
         size_t domains = count_domains(policy, snapshot, rule->scope);
         if (members > domains) {
             const char *kind = rule->scope == POLICY_SCOPE_RACK ? "rack" : "node";

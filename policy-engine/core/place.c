@@ -87,7 +87,7 @@ static const char *rack_text(const struct vdc_policy_node *node)
 static bool is_same_partition(const struct vdc_policy_partition *a,
                               const struct vdc_policy_partition *b)
 {
-    if (vdc_id_is_none(&a->id)) {
+    if (vdc_id_is_none(&a->id) || vdc_id_is_none(&b->id)) {
         return strcmp(a->name, b->name) == 0;
     }
     return vdc_id_equal(&a->id, &b->id);

@@ -252,6 +252,37 @@ Test(policy_place, a_crowded_rack_names_its_first_member_and_counts_the_others)
     zone_destroy(zone);
 }
 
+Test(policy_place, a_partition_on_the_move_may_be_shown_twice)
+{
+    struct zone *zone = zone_of_three("placement: {rules: [{name: apart, apart: rack}]}\n");
+    static const char *const names[] = {"a", "b"};
+    for (uint8_t i = 0; i < 2; i++) {
+        struct vdc_policy_partition partition = zone_partition(zone, names[i], NULL);
+        partition.id.bytes[0] = i + 1;
+        zone_run(zone, partition, i == 0 ? "n1" : "n2");
+    }
+    struct vdc_policy_partition shadow = zone->partitions[0];
+    shadow.id = (struct vdc_id){0};
+    shadow.node = 2;
+    zone->partitions[zone->partition_count++] = shadow;
+    struct vdc_policy_snapshot snapshot = zone_snapshot(zone);
+    struct vdc_diags diags = {0};
+    zone->nodes[0].state = VDC_POLICY_NODE_LOST;
+    cr_expect_eq(vdc_policy_check(zone->policy, &snapshot, &diags), VDC_RC_OK);
+    struct vdc_policy_request request = {.cause = VDC_POLICY_FAILOVER,
+                                         .partition = zone->partitions[0]};
+    struct vdc_policy_verdict verdict;
+    vdc_policy_place(zone->policy, &snapshot, &request, &verdict);
+    cr_expect_str_eq(verdict.winner.node, "n3");
+    vdc_policy_verdict_deinit(&verdict);
+    request.partition = zone->partitions[1];
+    request.cause = VDC_POLICY_MIGRATE;
+    vdc_policy_place(zone->policy, &snapshot, &request, &verdict);
+    cr_expect_not(verdict.placed, "rack r3 is promised to a");
+    vdc_policy_verdict_deinit(&verdict);
+    zone_destroy(zone);
+}
+
 Test(policy_place, hard_spread_keeps_the_difference_of_racks_small)
 {
     struct zone *zone = zone_of_three(

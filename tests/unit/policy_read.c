@@ -83,6 +83,8 @@ Test(policy_read, what_is_not_enforced_is_refused_by_name)
          "5:31: memory_overcommit: only 1.0 is supported by this version\n"},
         {"classes: {g: {memory: hugepages}}\n",
          "5:15: class g: memory: not supported by this version\n"},
+        {"classes: {g: {cpu_shares: 2}}\n",
+         "5:15: class g: cpu_shares: not supported by this version\n"},
         {"classes: {g: {io_paths: 2}}\n",
          "5:15: class g: io_paths: not supported by this version\n"},
         {"classes: {g: {preemptible: true}}\n",
@@ -120,8 +122,6 @@ Test(policy_read, wrong_values_are_named)
          "5:28: class gold: priority: expected a whole number from 0 to 1000, found \"2000\"\n"},
         {"classes: {gold: {cpu: dedicatd}}\n",
          "5:23: class gold: cpu: expected shared or dedicated, found \"dedicatd\"\n"},
-        {"classes: {gold: {cpu: dedicated, cpu_shares: 3}}\n",
-         "5:34: class gold: cpu_shares has no meaning with cpu: dedicated\n"},
         {"classes: {gold: {preemptible: maybe}}\n",
          "5:31: class gold: preemptible: expected true or false, found \"maybe\"\n"},
         {"classes: {Gold: {}}\n", "5:11: class Gold: that is no name\n"},
@@ -292,7 +292,6 @@ Test(policy_read, settings_have_the_values_of_the_file)
     const struct vdc_policy_class *gold = vdc_policy_class_find(zone->policy, "gold");
     cr_assert_eq(gold, vdc_policy_class_at(zone->policy, 0));
     cr_assert_eq(gold->priority, 100);
-    cr_assert_eq(gold->cpu_shares, 400);
     cr_assert(gold->failover_restart);
     cr_assert_not(vdc_policy_class_find(zone->policy, "batch")->failover_restart);
     cr_assert_null(vdc_policy_class_find(zone->policy, "bronze"));

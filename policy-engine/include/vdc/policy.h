@@ -56,7 +56,6 @@ struct vdc_policy_class {
     char name[VDC_NAME_CAP];
     uint32_t priority; /* 0..1000; higher is restarted first */
     enum vdc_policy_cpu cpu;
-    uint32_t cpu_shares;   /* 1..10000, weight of a shared vCPU; 100 unless given */
     bool failover_restart; /* false: failover: none, needs no run lease */
 };
 
@@ -166,8 +165,9 @@ const char *vdc_policy_cause_text(enum vdc_policy_cause cause); /* "create" */
 
 struct vdc_policy_request {
     enum vdc_policy_cause cause;
-    /* A partition of the snapshot with the same id (or, while the id is none, the same name) is the
-     * same one and does not count against itself. */
+    /* A partition of the snapshot with the same id (or, while either's id is none, the same name) is
+     * the same one and does not count against itself. So a caller may show a partition that is on
+     * the move twice, the second time without its id. */
     struct vdc_policy_partition partition;
     const char *target;          /* the only candidate, or NULL: any */
     const char *const *excluded; /* names of nodes that are no candidates */
