@@ -916,6 +916,12 @@ static void do_fault(struct zone_world *world)
     case ZW_CUT_TARGET:
         zw_cut(world, world->node_b, 300);
         break;
+    case ZW_ISOLATE_SOURCE:
+        zw_cut(world, world->node_a, 12000);
+        break;
+    case ZW_ISOLATE_TARGET:
+        zw_cut(world, world->node_b, 12000);
+        break;
     case ZW_KILL_SOURCE:
         zw_kill(world, world->node_a);
         break;

@@ -17,6 +17,8 @@ enum zw_fault {
     ZW_NO_FAULT,
     ZW_CUT_SOURCE, /* the link of node_a breaks, with everything on it; back after 300 ms */
     ZW_CUT_TARGET, /* of node_b */
+    ZW_ISOLATE_SOURCE, /* as cut, but back only after 12 s: it runs on while it has a lease */
+    ZW_ISOLATE_TARGET,
     ZW_KILL_SOURCE,
     ZW_KILL_TARGET,
     ZW_NEW_LEADER_WRITES_LOST, /* writes under way did not happen */

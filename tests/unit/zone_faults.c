@@ -72,6 +72,16 @@ Test(zone_faults, migration_survives_a_cut_link_of_the_target_at_every_event)
     migrate_with(ZW_CUT_TARGET);
 }
 
+Test(zone_faults, migration_survives_an_isolated_source_at_every_event)
+{
+    migrate_with(ZW_ISOLATE_SOURCE);
+}
+
+Test(zone_faults, migration_survives_an_isolated_target_at_every_event)
+{
+    migrate_with(ZW_ISOLATE_TARGET);
+}
+
 Test(zone_faults, migration_survives_the_death_of_the_source_at_every_event)
 {
     migrate_with(ZW_KILL_SOURCE);
@@ -122,6 +132,8 @@ Test(zone_faults, create_survives_every_fault_at_every_event)
 {
     create_with(ZW_CUT_SOURCE);
     create_with(ZW_CUT_TARGET);
+    create_with(ZW_ISOLATE_SOURCE);
+    create_with(ZW_ISOLATE_TARGET);
     create_with(ZW_KILL_SOURCE);
     create_with(ZW_KILL_TARGET);
     create_with(ZW_NEW_LEADER_WRITES_LOST);
