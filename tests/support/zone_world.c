@@ -10,6 +10,7 @@
 
 #define LATENCY_NS (1 * VDC_MS)
 #define WRITE_NS (2 * VDC_MS)
+#define LOAD_NS (5 * VDC_MS)
 #define BOOT_NS (500 * VDC_MS)
 #define CONFIRM_NS (500 * VDC_MS)
 #define LEADER_TTL_NS (3 * VDC_SECOND)
@@ -684,8 +685,8 @@ static void on_command(struct zone_world *world, struct zw_node *node,
             struct zw_node *peer = zw_node(world, guest->peer);
             struct zw_guest *there = peer->up ? find_guest(peer, &guest->id) : NULL;
             if (there != NULL && there->state == VDC_GUEST_INCOMING) {
-                set_guest(world, peer, there,
-                          peer->guest_fails ? VDC_GUEST_FAILED : VDC_GUEST_LOADED, -1);
+                /* The target has it all a moment after the source has sent it all. */
+                there->next_at = vdc_mono_add(world->now, LOAD_NS);
                 set_guest(world, node, guest, VDC_GUEST_MIGRATED, -1);
             } else {
                 set_guest(world, node, guest, VDC_GUEST_RUNNING, -1);
@@ -790,6 +791,10 @@ static void node_tick(struct zone_world *world, struct zw_node *node)
             } else {
                 set_guest(world, node, guest, VDC_GUEST_FAILED, -1);
             }
+        } else if (guest->state == VDC_GUEST_INCOMING) {
+            set_guest(world, node, guest, node->guest_fails ? VDC_GUEST_FAILED : VDC_GUEST_LOADED,
+                      -1);
+            node_reconcile(world, node);
         } else if (guest->state == VDC_GUEST_MIGRATING) {
             guest->stopped_at_ns = (uint64_t)world->now.ns;
             set_guest(world, node, guest, VDC_GUEST_SWITCHOVER, -1);
