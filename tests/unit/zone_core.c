@@ -210,6 +210,60 @@ Test(zone_core, a_migration_moves_the_guest_and_tells_its_downtime)
     zw_destroy(world);
 }
 
+Test(zone_core, a_target_that_fails_at_the_last_moment_leaves_the_guest_at_its_source)
+{
+    struct zone_world *world = ready_world();
+    create(world, "web", "silver", "web");
+    char source[VDC_NAME_CAP];
+    snprintf(source, sizeof source, "%s", zw_owner(world, "web"));
+    const char *target = strcmp(source, "n2") == 0 ? "n3" : "n2";
+    zw_node(world, target)->guest_fails = true;
+    uint64_t token = zw_ask(world, VDC_REQUEST_MIGRATE, "web", target, "");
+    zw_run(world, 3000);
+    const struct vdc_operation_record *op = zw_operation(world, token);
+    cr_assert(op->state == VDC_OPSTATE_FAILED && op->error != NULL, "%s", world->trace.data);
+    cr_assert(strstr(op->error, "target failed") != NULL, "%s", op->error);
+    cr_assert_str_eq(zw_owner(world, "web"), source);
+    ASSERT_SETTLED(world);
+    zw_destroy(world);
+}
+
+Test(zone_core, a_new_leader_finishes_a_migration_that_is_on_its_way)
+{
+    struct zone_world *world = ready_world();
+    create(world, "web", "silver", "web");
+    const char *source = zw_owner(world, "web");
+    const char *target = strcmp(source, "n2") == 0 ? "n3" : "n2";
+    zw_node(world, source)->stream_ns = 3 * VDC_SECOND;
+    uint64_t token = zw_ask(world, VDC_REQUEST_MIGRATE, "web", target, "");
+    zw_run(world, 1000);
+    zw_new_leader(world, true);
+    zw_run(world, 5000);
+    const struct vdc_operation_record *op = zw_operation(world, token);
+    cr_assert_eq(op->state, VDC_OPSTATE_DONE, "%s", world->trace.data);
+    cr_assert_str_eq(zw_owner(world, "web"), target);
+    cr_assert_gt(op->downtime_ns, 0);
+    ASSERT_SETTLED(world);
+    zw_destroy(world);
+}
+
+Test(zone_core, a_migration_that_takes_too_long_is_given_up)
+{
+    struct zone_world *world = ready_world();
+    create(world, "web", "silver", "web");
+    char source[VDC_NAME_CAP];
+    snprintf(source, sizeof source, "%s", zw_owner(world, "web"));
+    zw_node(world, source)->stream_ns = 3600 * VDC_SECOND;
+    uint64_t token = zw_ask(world, VDC_REQUEST_MIGRATE, "web", "", "");
+    zw_run(world, 590000);
+    cr_assert_eq(zw_operation(world, token)->state, VDC_OPSTATE_RUNNING);
+    zw_run(world, 20000);
+    cr_assert_eq(zw_operation(world, token)->state, VDC_OPSTATE_FAILED);
+    cr_assert_str_eq(zw_owner(world, "web"), source);
+    ASSERT_SETTLED(world);
+    zw_destroy(world);
+}
+
 Test(zone_core, a_migration_against_a_rule_is_refused_with_its_verdict)
 {
     struct zone_world *world = quickstart_world();
