@@ -157,7 +157,7 @@ static enum vdc_rc read_launch(const char *path, struct vdc_launch *launch, stru
     if (rc == VDC_RC_OK) {
         rc = vdc_launch_parse(vdc_buf_text(&text), text.len, launch, err);
         if (rc != VDC_RC_OK) {
-            rc = vdc_err_wrap(err, "%s", path);
+            (void)vdc_err_wrap(err, "%s", path);
         }
     }
     vdc_buf_deinit(&text);

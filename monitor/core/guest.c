@@ -914,6 +914,12 @@ static void decide_lease(struct vdc_guest *guest)
         order(guest, VDC_QMP_MIGRATE_CANCEL, NULL);
     }
     if ((guest->vcpus_run || guest->cont_pending) && !guest->frozen) {
+        if (!guest->stop_pending) {
+            vdc_trace_line(&guest->trace, VDC_LEVEL_WARN,
+                           "guest %s: lease ends in %lld ms and was not renewed -> pause",
+                           guest->state.name,
+                           (long long)(vdc_mono_sub(deadline, guest->now) / VDC_MS));
+        }
         order_stop(guest);
     }
     if (!vdc_mono_reached(guest->now, deadline)) {
@@ -1130,7 +1136,7 @@ vdc_mono vdc_guest_deadline(const struct vdc_guest *guest)
     if (guest->pending_count > 0 && guest->state.responsive && !guest->frozen) {
         at = vdc_mono_min(at, guest->pending[0].deadline);
     }
-    if (guest->has_run && !guest->killed && !vdc_mono_is_never(lease)) {
+    if (guest->has_run && guest->view_known && !guest->killed && !vdc_mono_is_never(lease)) {
         /* The next of its three instants that has not passed yet, seen from the last step. */
         vdc_mono margin = lease_margin(guest);
         if (!vdc_mono_reached(guest->now, margin)) {

@@ -339,7 +339,8 @@ enum vdc_rc vdc_cgroup_enter(const struct vdc_cgroup_layout *layout, const char 
         }
         rc = write_setting(dir, "cgroup.procs", text, err);
         if (rc != VDC_RC_OK) {
-            return vdc_err_wrap(err, "enter the control group");
+            (void)vdc_err_wrap(err, "enter the control group");
+            return rc;
         }
     }
     return VDC_RC_OK;

@@ -811,7 +811,8 @@ static enum vdc_rc start_qemu(struct monitor *monitor, struct vdc_err *err)
         if (qmp_fd >= 0) {
             (void)close(qmp_fd);
         }
-        return vdc_err_wrap(err, "start QEMU");
+        (void)vdc_err_wrap(err, "start QEMU");
+        return rc;
     }
     monitor->qmp =
         vdc_qmp_link_open(&monitor->loop, qmp_fd, on_qmp_message, on_qmp_broken, monitor);
@@ -845,7 +846,8 @@ static enum vdc_rc map_view(struct monitor *monitor, struct vdc_err *err)
     monitor->view = VDC_NEW(struct vdc_view_content);
     rc = vdc_view_read(monitor->view_page, monitor->view, err);
     if (rc != VDC_RC_OK) {
-        return vdc_err_wrap(err, "view");
+        (void)vdc_err_wrap(err, "view");
+        return rc;
     }
     if (monitor->view->vcpus == 0 || monitor->view->vcpus > VDC_VCPUS_MAX ||
         monitor->view->memory_bytes <= VDC_QEMU_MEMORY_TRIM ||
@@ -859,13 +861,15 @@ static enum vdc_rc map_view(struct monitor *monitor, struct vdc_err *err)
 static enum vdc_rc open_dir(struct monitor *monitor, struct vdc_err *err)
 {
     vdc_autofree char *final_path = vdc_asprintf("%s/final.json", monitor->config->dir);
+    enum vdc_rc rc;
 
     monitor->dirfd = open(monitor->config->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (monitor->dirfd < 0) {
         return vdc_err_errno(err, errno, "open directory %s", monitor->config->dir);
     }
-    if (vdc_file_remove(final_path, err) != VDC_RC_OK) {
-        return err == NULL ? VDC_RC_IO : err->rc;
+    rc = vdc_file_remove(final_path, err);
+    if (rc != VDC_RC_OK) {
+        return rc;
     }
     return vdc_console_open(&monitor->console, monitor->dirfd, err);
 }

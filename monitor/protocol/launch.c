@@ -138,7 +138,8 @@ static enum vdc_rc read_disks(const json_t *json, struct vdc_launch *launch, str
         enum vdc_rc rc = read_disk(json_array_get(json, i), &launch->disks[i], err);
 
         if (rc != VDC_RC_OK) {
-            return vdc_err_wrap(err, "disks[%u]", i);
+            (void)vdc_err_wrap(err, "disks[%u]", i);
+            return rc;
         }
         for (uint32_t k = 0; k < i; k++) {
             if (strcmp(launch->disks[k].id, launch->disks[i].id) == 0) {

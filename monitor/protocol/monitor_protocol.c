@@ -378,7 +378,8 @@ static enum vdc_rc state_from_json(const json_t *json, struct vdc_monitor_state 
         rc = fields_from_json(migration_fields, VDC_COUNT_OF(migration_fields),
                               json_object_get(json, "migration"), &state->migration, err);
         if (rc != VDC_RC_OK) {
-            return vdc_err_wrap(err, "migration");
+            (void)vdc_err_wrap(err, "migration");
+            return rc;
         }
     }
     return rc;
@@ -455,7 +456,8 @@ static enum vdc_rc console_from_json(const json_t *json, struct vdc_monitor_cons
     enum vdc_rc rc = fields_from_json(fields, VDC_COUNT_OF(fields), json, console, err);
 
     if (rc != VDC_RC_OK) {
-        return vdc_err_wrap(err, "console");
+        (void)vdc_err_wrap(err, "console");
+        return rc;
     }
     if (!json_is_string(data)) {
         return vdc_err_set(err, VDC_RC_PROTOCOL, "console: data is no text");

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include <vdc/base.h>
+#include <vdc/cgroup.h>
 #include <vdc/clock.h>
 #include <vdc/file.h>
 
@@ -125,8 +126,12 @@ void guest_start(struct guest *guest, const struct setup *setup)
     const char *const argv[] = {setup->monitor, "--dir", guest->dir, "--config", config,
                                 "--view-fd",    "3",     "--accel",  "tcg",      NULL};
     const struct vdc_spawn_fd fds[] = {{.fd = guest->view_fd, .as = 3}};
-    const struct vdc_spawn_config spawn = {
-        .argv = argv, .fds = fds, .fd_count = 1, .log_path = log, .detached = true};
+    const struct vdc_spawn_config spawn = {.argv = argv,
+                                           .fds = fds,
+                                           .fd_count = 1,
+                                           .log_path = log,
+                                           .detached = true,
+                                           .parent_signal = SIGKILL};
     struct vdc_err err = {0};
 
     must(vdc_file_write_atomic(config, json, strlen(json), 0600, &err) == VDC_RC_OK, config);
@@ -345,12 +350,30 @@ int guest_join(struct guest *guest)
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
+static void remove_cgroup(const char *path)
+{
+    struct vdc_cgroup_layout layout;
+
+    if (vdc_cgroup_layout_read(&layout, NULL) == VDC_RC_OK) {
+        (void)!vdc_cgroup_remove(&layout, path, NULL);
+    }
+    vdc_cgroup_layout_deinit(&layout);
+}
+
+void guests_end(void)
+{
+    vdc_autofree char *parent = vdc_asprintf("vdc-e2e-monitor-%d", (int)getpid());
+
+    remove_cgroup(parent);
+}
+
 void guest_end(struct guest *guest)
 {
     if (guest->monitor.pid > 0) {
         (void)kill(guest->monitor.pid, SIGKILL);
         (void)waitpid(guest->monitor.pid, NULL, 0);
     }
+    remove_cgroup(guest->launch.cgroup); /* of a monitor that was killed */
     guest_disconnect(guest);
     vdc_line_reader_deinit(&guest->reader);
     (void)munmap(guest->page, VDC_VIEW_BYTES);

@@ -61,6 +61,8 @@ void settle(int ms);
 int guest_join(struct guest *guest);
 /* Kills what is left and frees. */
 void guest_end(struct guest *guest);
+/* After the last guest_end(): removes the guests' common control group. */
+void guests_end(void);
 /* The struct was copied from `old` to `now`: the harness renews leases by address. */
 void guest_moved(const struct guest *old, struct guest *now);
 /* The whole console log (both files); the caller frees. */
