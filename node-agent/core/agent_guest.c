@@ -289,6 +289,7 @@ static void start(struct vdc_agent *agent, struct guest *guest,
     guest->has_state = false;
     guest->state = (struct vdc_agent_monitor_state){.downtime_ms = -1};
     guest->activate_asked = false;
+    guest->stop_wanted = false;
     guest->started_at = agent->now;
     agent_act(agent, VDC_AGENT_DO_PUBLISH, &guest->key);
     agent_guest_publish_lease(agent, guest);
@@ -352,6 +353,9 @@ void agent_guest_reconcile(struct vdc_agent *agent, struct guest *guest)
         }
         return;
     case VDC_AGENT_UP:
+        if (partition != NULL && partition->run == VDC_RUN_STOPPED) {
+            guest->stop_wanted = true;
+        }
         if (partition == NULL) {
             begin_kill(agent, guest, "not in the database");
         } else if (partition->run == VDC_RUN_RUNNING && guest->has_state &&
@@ -510,6 +514,10 @@ static void note_end(struct vdc_agent *agent, struct guest *guest,
     } else if (guest->handover) {
         AGENT_TRACE(agent, WARN, "%s: ended after it was handed over: %s -> its leader decides",
                     guest->name, guest->state.reason);
+    } else if (guest->stop_wanted) {
+        /* Wanted stopped, then running again before it had ended. */
+        AGENT_TRACE(agent, INFO, "%s: has ended (%s), and is wanted again", guest->name,
+                    guest->state.reason);
     } else if (guest->state.phase == VDC_PHASE_STOPPED) {
         guest->ended_itself = true;
         AGENT_TRACE(agent, INFO, "%s: the guest powered itself off -> stays off", guest->name);

@@ -36,6 +36,7 @@ struct guest {
     enum vdc_agent_process process;
     bool has_state;
     struct vdc_agent_monitor_state state; /* of the present or last monitor */
+    bool stop_wanted;  /* this monitor was told to stop: its end is not the guest's own doing */
     bool ended_itself; /* the guest powered itself off: stays so until its run state is set again */
     bool incoming_failed; /* a target's monitor ended before it was activated */
     bool activate_asked;

@@ -14,6 +14,8 @@
 #include <vdc/file.h>
 #include <vdc/quantity.h>
 
+#include "monitor_client.h"
+
 struct control {
     uv_pipe_t pipe;
     const struct vdc_agent *agent;
@@ -153,9 +155,17 @@ enum vdc_rc agent_control_open(uv_loop_t *loop, const char *run_dir, const struc
     uv_pipe_init(loop, &control->pipe, 0);
     control->pipe.data = control;
     enum vdc_rc rc = vdc_file_remove(control->path, err);
+    char path[MONITOR_UNIX_PATH_CAP] = "";
+    int dirfd = -1;
+    if (rc == VDC_RC_OK) {
+        rc = agent_unix_path_open(control->path, path, &dirfd, err);
+    }
     mode_t mask = umask(0177);
-    int status = rc == VDC_RC_OK ? uv_pipe_bind(&control->pipe, control->path) : 0;
+    int status = rc == VDC_RC_OK ? uv_pipe_bind(&control->pipe, path) : 0;
     umask(mask);
+    if (dirfd >= 0) {
+        close(dirfd);
+    }
     if (rc == VDC_RC_OK && status == 0) {
         status = uv_listen((uv_stream_t *)&control->pipe, 8, on_connection);
     }
@@ -187,13 +197,20 @@ void agent_control_close(struct control *control)
 enum vdc_rc agent_control_show(const char *run_dir, struct vdc_err *err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    int len = snprintf(address.sun_path, sizeof address.sun_path, "%s/agent.sock", run_dir);
-    if (len < 0 || (size_t)len >= sizeof address.sun_path) {
-        return vdc_err_set(err, VDC_RC_TOO_LARGE, "%s: the path is too long", run_dir);
+    vdc_autofree char *path = vdc_asprintf("%s/agent.sock", run_dir);
+    int dirfd;
+    enum vdc_rc rc = agent_unix_path_open(path, address.sun_path, &dirfd, err);
+    if (rc != VDC_RC_OK) {
+        return rc;
     }
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) != 0) {
-        enum vdc_rc rc = vdc_err_errno(err, errno, "connect to %s", address.sun_path);
+        rc = vdc_err_errno(err, errno, "connect to %s", path);
+    }
+    if (dirfd >= 0) {
+        close(dirfd);
+    }
+    if (rc != VDC_RC_OK) {
         if (fd >= 0) {
             close(fd);
         }
@@ -205,5 +222,5 @@ enum vdc_rc agent_control_show(const char *run_dir, struct vdc_err *err)
         fwrite(bytes, 1, (size_t)got, stdout);
     }
     close(fd);
-    return got == 0 ? VDC_RC_OK : vdc_err_errno(err, errno, "read %s", address.sun_path);
+    return got == 0 ? VDC_RC_OK : vdc_err_errno(err, errno, "read %s", path);
 }

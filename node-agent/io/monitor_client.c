@@ -441,6 +441,13 @@ bool agent_monitor_read_final(const char *dir, struct vdc_agent_monitor_state *s
     return found;
 }
 
+enum vdc_rc agent_unix_path_open(const char *path, char out[MONITOR_UNIX_PATH_CAP], int *dirfd,
+                                 struct vdc_err *err)
+{
+    _Static_assert(MONITOR_UNIX_PATH_CAP == VDC_UNIX_PATH_CAP, "one array");
+    return vdc_unix_path_open(path, out, dirfd, err);
+}
+
 pid_t agent_monitor_find_listener(const char *dir)
 {
     vdc_autofree char *full = vdc_asprintf("%s/monitor.sock", dir);

@@ -35,8 +35,6 @@
 #define CONSOLE_WAITS_MAX 256
 /* Tickets of our own beside the core's. */
 #define TICKET_OWN (UINT64_C(1) << 63)
-/* How often it is looked whether a dialling relay has its socket. */
-#define RELAY_POLL_MS 5
 /* A relay whose other end never comes. */
 #define RELAY_TIMEOUT_S "60"
 #define MONITOR_JSON_MAX 4096
@@ -47,8 +45,7 @@ struct relay {
     struct place *place; /* NULL: stopped, only waits to be reaped */
     struct vdc_proc proc;
     struct vdc_proc_watch *watch;
-    uv_pipe_t out; /* its first line says the port */
-    uv_timer_t poll;
+    uv_pipe_t out; /* its first line says that it listens, and the port */
     bool listen;
     bool ready;
     unsigned handles;
@@ -611,7 +608,6 @@ static void close_relay_handles(struct relay *relay)
     vdc_proc_watch_close(relay->watch);
     relay->watch = NULL;
     uv_close((uv_handle_t *)&relay->out, on_relay_handle_closed);
-    uv_close((uv_handle_t *)&relay->poll, on_relay_handle_closed);
 }
 
 static void on_relay_exit(void *data, const struct vdc_proc_exit *how)
@@ -641,7 +637,6 @@ static void tell_relay_ready(struct relay *relay, uint16_t port)
         return;
     }
     relay->ready = true;
-    uv_timer_stop(&relay->poll);
     struct vdc_agent_event event = {.kind = VDC_AGENT_RELAY_READY, .relay.port = port};
     deliver(relay->place, &event);
 }
@@ -666,22 +661,9 @@ static void on_relay_out(uv_stream_t *stream, ssize_t got, const uv_buf_t *buf)
     relay->line_len = VDC_MIN(relay->line_len + (size_t)got, sizeof relay->line - 1);
     relay->line[relay->line_len] = 0;
     unsigned port;
-    if (relay->listen && strchr(relay->line, '\n') != NULL &&
-        sscanf(relay->line, "port %u", &port) == 1 && port > 0 && port <= UINT16_MAX) {
+    if (strchr(relay->line, '\n') != NULL && sscanf(relay->line, "port %u", &port) == 1 &&
+        port <= UINT16_MAX && (port > 0) == relay->listen) {
         tell_relay_ready(relay, (uint16_t)port);
-    }
-}
-
-static void on_relay_poll(uv_timer_t *timer)
-{
-    struct relay *relay = relay_of(timer->data);
-    if (relay->place == NULL) {
-        uv_timer_stop(timer);
-        return;
-    }
-    vdc_autofree char *path = vdc_asprintf("%s/relay.sock", relay->place->dir);
-    if (vdc_file_exists(path)) {
-        tell_relay_ready(relay, 0);
     }
 }
 
@@ -693,6 +675,7 @@ static enum vdc_rc spawn_relay(struct relay *relay, const struct vdc_agent_actio
     vdc_autofree char *program = vdc_asprintf("%s/%s", config->program_dir, PLACES_RELAY);
     vdc_autofree char *path = vdc_asprintf("%s/relay.sock", place->dir);
     vdc_autofree char *log = vdc_asprintf("%s/relay.log", place->dir);
+    /* A unix socket's address holds 107 bytes: a name in its own directory always fits. */
     vdc_autofree char *peer = vdc_asprintf("vdc://node/%s", action->relay.peer_node);
     vdc_autofree char *to = vdc_asprintf(strchr(action->relay.address, ':') ? "[%s]:%u" : "%s:%u",
                                          action->relay.address, action->relay.port);
@@ -708,12 +691,9 @@ static enum vdc_rc spawn_relay(struct relay *relay, const struct vdc_agent_actio
         argv[n++] = to;
     }
     const char *const rest[] = {
-        "--unix",      path,
-        "--peer",      peer,
-        "--ca",        config->agent->tls_ca,
-        "--cert",      config->agent->tls_cert,
-        "--key",       config->agent->tls_key,
-        "--timeout-s", RELAY_TIMEOUT_S,
+        "--unix", "relay.sock",           "--peer",      peer,
+        "--ca",   config->agent->tls_ca,  "--cert",      config->agent->tls_cert,
+        "--key",  config->agent->tls_key, "--timeout-s", RELAY_TIMEOUT_S,
     };
     for (size_t i = 0; i < VDC_COUNT_OF(rest); i++) {
         argv[n++] = rest[i];
@@ -725,6 +705,7 @@ static enum vdc_rc spawn_relay(struct relay *relay, const struct vdc_agent_actio
     struct vdc_spawn_fd fd = {.fd = out, .as = 1};
     struct vdc_spawn_config spawn = {
         .argv = argv,
+        .cwd = place->dir,
         .fds = &fd,
         .fd_count = 1,
         .log_path = log,
@@ -755,18 +736,13 @@ static enum vdc_rc start_relay(struct place *place, const struct vdc_agent_actio
         free(relay);
         return rc;
     }
-    relay->handles = 2;
+    relay->handles = 1;
     uv_pipe_init(place->owner->config.loop, &relay->out, 0);
     relay->out.data = relay;
-    uv_timer_init(place->owner->config.loop, &relay->poll);
-    relay->poll.data = relay;
     if (uv_pipe_open(&relay->out, fds[0]) != 0) {
         close(fds[0]);
     } else {
         uv_read_start((uv_stream_t *)&relay->out, on_relay_alloc, on_relay_out);
-    }
-    if (!relay->listen) {
-        uv_timer_start(&relay->poll, on_relay_poll, RELAY_POLL_MS, RELAY_POLL_MS);
     }
     place->relay = relay;
     return VDC_RC_OK;

@@ -31,7 +31,7 @@ static int usage(void)
     fputs("usage: vdc-relay {--listen IP [--port N] | --connect HOST:PORT} --unix PATH\n"
           "                 --peer vdc://KIND/NAME --ca FILE --cert FILE --key FILE\n"
           "                 [--timeout-s N]\n"
-          "With --listen the first line on standard output is \"port N\".\n",
+          "When it is ready it says \"port N\" on standard output (N is 0 with --connect).\n",
           stderr);
     return 2;
 }
@@ -77,8 +77,9 @@ static int run(uv_loop_t *loop, const struct options *options, const struct rela
     struct relay *relay;
     enum vdc_rc rc = relay_open(context, config, &relay, &err);
     vdc_tls_context_unref(context);
-    if (rc == VDC_RC_OK && config->listen_at != NULL) {
-        printf("port %u\n", (unsigned)relay_port(relay));
+    if (rc == VDC_RC_OK) {
+        /* Also says that the unix socket listens: with --connect the port is 0. */
+        printf("port %u\n", config->listen_at != NULL ? (unsigned)relay_port(relay) : 0U);
         fflush(stdout);
     }
     uv_run(loop, UV_RUN_DEFAULT);

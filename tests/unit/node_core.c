@@ -521,6 +521,27 @@ Test(node_core, stop_is_told_by_the_view_and_reported_when_it_has_ended)
     lacks(&b, "start");
 }
 
+Test(node_core, a_guest_started_again_before_its_stop_had_ended_is_started_when_it_has)
+{
+    bench_join(&b);
+    bench_run_guest(&b, 1, 1);
+    bench_set_run(&b, 1, 1, VDC_RUN_STOPPED);
+    bench_durable(&b);
+    bench_state(&b, 1, 1, VDC_PHASE_STOPPED);
+    has(&b, "send 0 guest p1.1 stopped");
+    bench_set_run(&b, 1, 1, VDC_RUN_RUNNING);
+    bench_durable(&b);
+    lacks(&b, "start p1.1");
+    struct vdc_agent_monitor_state last = {.phase = VDC_PHASE_STOPPED, .reason = "guest shutdown"};
+    struct vdc_agent_event event = {
+        .kind = VDC_AGENT_MONITOR_GONE,
+        .key = key_of(1, 1),
+        .monitor.state = &last,
+    };
+    bench_step(&b, &event);
+    has(&b, "start p1.1");
+}
+
 /* --- adoption --- */
 
 static void find(uint64_t n, uint64_t generation, bool alive)
