@@ -179,11 +179,11 @@ static void enter_new_root(const struct child *child)
         show_path(child, loader[i]);
     }
     make_dir(child, "boot");
-    make_file(child, VDC_CONFINE_KERNEL + 1);
-    bind_readonly(child, config->kernel, VDC_CONFINE_KERNEL + 1);
+    make_file(child, &VDC_CONFINE_KERNEL[1]);
+    bind_readonly(child, config->kernel, &VDC_CONFINE_KERNEL[1]);
     if (config->initrd != NULL) {
-        make_file(child, VDC_CONFINE_INITRD + 1);
-        bind_readonly(child, config->initrd, VDC_CONFINE_INITRD + 1);
+        make_file(child, &VDC_CONFINE_INITRD[1]);
+        bind_readonly(child, config->initrd, &VDC_CONFINE_INITRD[1]);
     }
     make_dir(child, "dev");
     make_device(child, "null", 1, 3);
