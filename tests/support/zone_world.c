@@ -282,6 +282,8 @@ void zw_new_leader(struct zone_world *world, bool writes_done)
 {
     vdc_zone_destroy(world->zone);
     world->zone = NULL;
+    world->leader_paused = false;
+    world->store_down = false; /* without a store nobody is elected */
     for (size_t i = 0; i < world->items_len; i++) {
         struct zw_item *item = &world->items[i];
         if (item->kind == ITEM_WRITTEN && writes_done) {

@@ -159,7 +159,7 @@ static bool is_restart(const struct zone_op *op)
 static bool may_replace(struct zone_op *op)
 {
     return op->partition->rec.restartable ||
-           (!op->work->resumed && op_call(op, SLOT_TARGET)->state == CALL_NONE &&
+           (!is_restart(op) && !op->work->resumed && op_call(op, SLOT_TARGET)->state == CALL_NONE &&
             op->step == RUN_COMMIT);
 }
 
