@@ -18,12 +18,12 @@
 lab() { deploy/lab --dir "$dir" "$@"; }
 
 lab_end() {
-    local status=$? keep=()
+    local status=$? options=()
     if [ "$check_failed" = 1 ] || [ $status != 0 ]; then
-        keep=(--keep-logs)
+        options=(--keep-logs)
     fi
-    lab down "${keep[@]}" || true
-    if [ ${#keep[@]} -gt 0 ]; then
+    lab down "${options[@]}" || true
+    if [ ${#options[@]} -gt 0 ]; then
         rm -rf "$lab_kept"
         mkdir -p "$lab_kept"
         cp -r "$dir/log/." "$lab_kept/" && echo "logs are in $lab_kept"
