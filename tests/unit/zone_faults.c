@@ -192,6 +192,7 @@ static void story(uint64_t seed)
     static const char *const classes[] = {"gold", "silver", "batch"};
     struct vdc_prng prng;
     vdc_prng_init(&prng, seed);
+    fprintf(stderr, "VDC_SEED=%llu\n", (unsigned long long)seed);
     struct zone_world *world = zw_create();
     zw_run(world, 1500);
     for (int i = 0; i < 60; i++) {

@@ -375,8 +375,12 @@ static void advance_aborting(struct vdc_zone *zone, struct zone_op *op, const st
     enum call_state dropped = op_call(op, SLOT_DROP)->state;
     bool target_done =
         dropped == CALL_OK || dropped == CALL_REFUSED || !node_reachable(ends->target);
-    bool gave_up = vdc_mono_reached(zone->now, op->work->deadline) &&
-                   (ends->source == NULL || node_reachable(ends->source));
+    /* A source that is away is waited for: it comes back or is fenced. */
+    bool late = vdc_mono_reached(zone->now, op->work->deadline);
+    bool gave_up = late && (ends->source == NULL || node_reachable(ends->source));
+    if (late && !gave_up) {
+        op->work->deadline = vdc_mono_add(zone->now, ZONE_ABORT_TIMEOUT_NS);
+    }
     if ((source_is_back(op, ends) && target_done) || gave_up) {
         vdc_autofree char *why = op->rec.error == NULL ? NULL : vdc_strdup(op->rec.error);
         op->shown.error = NULL;

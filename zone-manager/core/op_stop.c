@@ -106,5 +106,8 @@ void destroy_advance(struct vdc_zone *zone, struct zone_op *op)
     /* No time limit while the node is away: the partition is meant to go, whenever it comes back. */
     if (node_reachable(node)) {
         (void)expired(zone, op);
+    } else {
+        op->work->step_began = zone->now;
+        op->work->deadline = VDC_NEVER;
     }
 }
