@@ -20,6 +20,7 @@
 #include <uthash.h>
 
 #include <vdc/base.h>
+#include <vdc/cgroup.h>
 #include <vdc/file.h>
 #include <vdc/launch.h>
 #include <vdc/launch_spec.h>
@@ -824,6 +825,22 @@ void agent_places_read_console(struct places *places, const struct vdc_agent_act
 
 /* --- leaving --- */
 
+/* A monitor removes its partition's control group; one that was killed could not. */
+static void remove_group(const struct places *places, const char *name)
+{
+    struct vdc_cgroup_layout layout;
+    struct vdc_err err;
+    if (places->config.agent->cgroup[0] == 0 ||
+        vdc_cgroup_layout_read(&layout, &err) != VDC_RC_OK) {
+        return;
+    }
+    vdc_autofree char *path = vdc_asprintf("%s/%s", places->config.agent->cgroup, name);
+    if (vdc_cgroup_remove(&layout, path, &err) != VDC_RC_OK && err.rc != VDC_RC_NOT_FOUND) {
+        vdc_log_warn("%s", vdc_err_text(&err));
+    }
+    vdc_cgroup_layout_deinit(&layout);
+}
+
 static void drop(struct place *place)
 {
     agent_places_stop_relay(place->owner, &place->key);
@@ -850,6 +867,7 @@ void agent_places_forget(struct places *places, const struct vdc_agent_key *key)
     if (vdc_file_remove(path, &err) != VDC_RC_OK) {
         vdc_log_error("%s", vdc_err_text(&err));
     }
+    remove_group(places, name);
     if (place != NULL) {
         answer_waits(place);
         drop(place);
