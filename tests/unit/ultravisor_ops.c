@@ -508,6 +508,9 @@ Test(ultravisor_ops, a_snapshot_restores_everything_and_is_canonical)
     tx.kind = VDC_TX_PREPARE;
     tx.claim = id_of(500);
     cr_assert_eq(commit_tx(&b, &tx), VDC_RC_OK);
+    struct vdc_op incarnation = {.kind = VDC_OP_INCARNATION_SET,
+                                 .incarnation_set = {.incarnation = 3}};
+    must(&incarnation, 1);
     struct vdc_op unknown = op_run(1, 7, VDC_RUN_PAUSED);
     struct vdc_tx refusal = tx_of(&b, &unknown, 1);
     cr_assert_eq(commit_tx(&b, &refusal), VDC_RC_STALE);
@@ -587,4 +590,25 @@ Test(ultravisor_ops, the_view_shows_the_partitions_own_records)
     vdc_allocdb_fill_view(b.db, find(2), &view);
     cr_assert_eq(view.cpus_len, 0);
     cr_assert_eq(view.cpu_milli, 1500);
+}
+
+Test(ultravisor_ops, limits_hold_to_the_last_unit)
+{
+    struct vdc_op half = op_zone_set(500, 0, 1000);
+    half.zone_set.memory.amount = 64 * MIB;
+    must(&half, 1);
+    struct vdc_op ops[] = {op_create(1, "web"), op_memory(1, 0, 66 * MIB)};
+    refused(ops, 2, VDC_RC_NO_SPACE, VDC_RULE_MEMORY_SLICE, 1);
+    cr_assert_eq(b.result.free, 64 * MIB);
+    ops[1] = op_memory(1, 0, 64 * MIB);
+    must(ops, 2);
+    /* Four CPUs: with one dedicated, the pool is 3000. */
+    struct vdc_op share[] = {op_create(2, "db"), op_shared(2, 3001)};
+    must(share, 2);
+    struct vdc_op dedicated = op_any(1, 1, VDC_NUMA_ANY);
+    refused(&dedicated, 1, VDC_RC_NO_SPACE, VDC_RULE_CPU_POOL, 0);
+    struct vdc_op one = {.kind = VDC_OP_CPU_RELEASE,
+                         .cpu_release = {.id = id_of(2), .shared_milli = 1}};
+    must(&one, 1);
+    must(&dedicated, 1);
 }

@@ -116,6 +116,7 @@ struct vdc_allocdb {
     uint16_t *cpu_index; /* CPU number -> index + 1; 65536 entries or NULL */
     struct numa *numa;   /* ascending by number */
     uint32_t numa_len;
+    uint8_t numa_index[VDC_NUMA_NODES_MAX]; /* NUMA number -> index + 1 */
     uint64_t memory_bytes;
 
     struct zone *zones;

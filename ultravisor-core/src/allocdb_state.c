@@ -158,12 +158,7 @@ struct vdc_digest digest_of_claim(const struct vdc_allocdb *db, const struct cla
 
 uint32_t numa_index_of(const struct vdc_allocdb *db, uint32_t number)
 {
-    for (uint32_t i = 0; i < db->numa_len; i++) {
-        if (db->numa[i].number == number) {
-            return i;
-        }
-    }
-    return UINT32_MAX;
+    return number < VDC_NUMA_NODES_MAX ? (uint32_t)db->numa_index[number] - 1 : UINT32_MAX;
 }
 
 uint32_t zone_find(const struct vdc_allocdb *db, const char *name)
@@ -579,8 +574,10 @@ static void replace_numa(struct vdc_allocdb *db, const struct vdc_op_inventory_s
     db->numa = vdc_calloc(set->numa_len, sizeof(db->numa[0]));
     db->numa_len = set->numa_len;
     db->memory_bytes = 0;
+    memset(db->numa_index, 0, sizeof(db->numa_index));
     for (uint32_t i = 0; i < set->numa_len; i++) {
         struct numa *numa = &db->numa[i];
+        db->numa_index[set->numa[i].number] = (uint8_t)(i + 1);
         numa->number = set->numa[i].number;
         numa->mask = vdc_calloc(db->cpu_words, sizeof(uint64_t));
         numa->first_word = db->cpu_words;
