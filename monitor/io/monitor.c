@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -20,16 +21,14 @@
 #include <uv.h>
 
 #include <vdc/base.h>
-#include <vdc/cgroup.h>
 #include <vdc/clock.h>
-#include <vdc/confine.h>
 #include <vdc/console.h>
 #include <vdc/control.h>
 #include <vdc/file.h>
 #include <vdc/guest.h>
-#include <vdc/kvm_probe.h>
 #include <vdc/log.h>
 #include <vdc/monitor.h>
+#include <vdc/qemu.h>
 #include <vdc/qemu_args.h>
 #include <vdc/qmp_link.h>
 #include <vdc/spawn.h>
@@ -40,8 +39,6 @@
 #define CONSOLE_TURN_MAX (256U << 10)
 /* Bytes of the last line of QEMU's stderr that is kept as the reason of a failure. */
 #define LAST_LINE_MAX 255
-/* Milli-CPUs that QEMU's own threads may use beside the guest's vCPUs. */
-#define EMULATOR_CPU_MILLI 500
 
 /* A descriptor of QEMU's that we read: console, agent port, stderr. */
 struct stream {
@@ -72,10 +69,8 @@ struct monitor {
     int dirfd;
     int migration_fd; /* -1: none */
 
-    struct vdc_cgroup_layout cgroups;
-    bool in_cgroup;
     struct vdc_proc self;
-    struct vdc_proc qemu;
+    struct vdc_qemu qemu;
     struct vdc_proc_watch *watch;
     bool qemu_ended;
 
@@ -355,7 +350,7 @@ static void signal_qemu(struct monitor *monitor, int sig)
 {
     struct vdc_err err = {0};
 
-    if (!monitor->qemu_ended && vdc_proc_kill(&monitor->qemu, sig, &err) != VDC_RC_OK) {
+    if (!monitor->qemu_ended && vdc_proc_kill(&monitor->qemu.proc, sig, &err) != VDC_RC_OK) {
         vdc_log_warn("signal %d to QEMU: %s", sig, vdc_err_text(&err));
     }
 }
@@ -570,258 +565,33 @@ static void on_request(void *data, struct vdc_control_client *client,
 
 /* ---- starting ---- */
 
-/* Files and descriptors of one start; closed in ours when QEMU has its copies. */
-struct start {
-    struct vdc_confine_fd fds[VDC_QEMU_FDS_MAX];
-    size_t fd_count;
-    struct vdc_qemu_hardware hardware;
-    int stderr_write;
-};
-
-static void start_add_fd(struct start *start, int fd, int as)
-{
-    VDC_ASSERT(start->fd_count < VDC_COUNT_OF(start->fds));
-    start->fds[start->fd_count++] = (struct vdc_confine_fd){.fd = fd, .as = as};
-}
-
-static void start_deinit(struct start *start)
-{
-    for (size_t i = 0; i < start->fd_count; i++) {
-        (void)close(start->fds[i].fd);
-    }
-    if (start->stderr_write >= 0) {
-        (void)close(start->stderr_write);
-    }
-}
-
-/* One end for QEMU at `as`, the other is ours and does not block. */
-static enum vdc_rc add_pair(struct start *start, int as, int *ours, struct vdc_err *err)
-{
-    int fds[2];
-
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) != 0) {
-        return vdc_err_errno(err, errno, "socketpair");
-    }
-    start_add_fd(start, fds[1], as);
-    *ours = fds[0];
-    if (fcntl(fds[0], F_SETFL, O_NONBLOCK) != 0) {
-        return vdc_err_errno(err, errno, "make a socket non-blocking");
-    }
-    return VDC_RC_OK;
-}
-
-static enum vdc_rc open_disk_fd(struct start *start, const char *path, int flags, int as,
-                                struct vdc_err *err)
-{
-    struct stat st;
-    int fd = open(path, flags | O_CLOEXEC | O_NONBLOCK);
-
-    if (fd < 0) {
-        return vdc_err_errno(err, errno, "open disk %s", path);
-    }
-    start_add_fd(start, fd, as);
-    if (fstat(fd, &st) != 0 || (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))) {
-        return vdc_err_set(err, VDC_RC_INVALID, "disk %s is no file and no block device", path);
-    }
-    if (fcntl(fd, F_SETFL, flags & O_DIRECT) != 0) {
-        return vdc_err_errno(err, errno, "disk %s", path);
-    }
-    return VDC_RC_OK;
-}
-
-static bool takes_direct(const char *path)
-{
-    int fd = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC | O_NONBLOCK);
-
-    if (fd >= 0) {
-        (void)close(fd);
-    }
-    return fd >= 0;
-}
-
-static enum vdc_rc add_disks(struct start *start, const struct vdc_launch *launch,
-                             struct vdc_err *err)
-{
-    enum vdc_rc rc = VDC_RC_OK;
-
-    for (uint32_t i = 0; i < launch->disk_count && rc == VDC_RC_OK; i++) {
-        const struct vdc_launch_disk *disk = &launch->disks[i];
-        int as = VDC_QEMU_FD_DISK + 2 * (int)i;
-
-        start->hardware.direct[i] = takes_direct(disk->path);
-        rc = open_disk_fd(start, disk->path, O_RDONLY, as, err);
-        if (rc == VDC_RC_OK && !disk->readonly) {
-            rc = open_disk_fd(start, disk->path, O_RDWR, as + 1, err);
-        }
-    }
-    return rc;
-}
-
-static enum vdc_rc open_fds(struct monitor *monitor, struct start *start, int *qmp_fd,
-                            struct vdc_err *err)
-{
-    int fds[2];
-    enum vdc_rc rc = add_pair(start, VDC_QEMU_FD_QMP, qmp_fd, err);
-
-    if (rc == VDC_RC_OK) {
-        rc = add_pair(start, VDC_QEMU_FD_CONSOLE, &monitor->console_stream.fd, err);
-    }
-    if (rc == VDC_RC_OK) {
-        rc = add_pair(start, VDC_QEMU_FD_AGENT, &monitor->agent_stream.fd, err);
-    }
-    if (rc == VDC_RC_OK && pipe2(fds, O_CLOEXEC) != 0) {
-        rc = vdc_err_errno(err, errno, "pipe");
-    } else if (rc == VDC_RC_OK) {
-        monitor->stderr_stream.fd = fds[0];
-        start->stderr_write = fds[1];
-        (void)fcntl(fds[0], F_SETFL, O_NONBLOCK);
-    }
-    return rc == VDC_RC_OK ? add_disks(start, monitor->config->launch, err) : rc;
-}
-
-/* The dedicated CPUs as a list for cpuset; NULL for the pool. */
-static char *cpu_list(const struct vdc_view_content *view)
-{
-    struct vdc_buf text = {0};
-
-    for (uint32_t i = 0; i < view->cpus_len; i++) {
-        vdc_buf_printf(&text, "%s%u", i == 0 ? "" : ",", view->cpus[i]);
-    }
-    if (view->cpus_len == 0) {
-        return NULL;
-    }
-    return vdc_buf_steal(&text);
-}
-
-static void make_cgroup(struct monitor *monitor)
-{
-    const struct vdc_launch *launch = monitor->config->launch;
-    const struct vdc_view_content *view = monitor->view;
-    vdc_autofree char *cpus = cpu_list(view);
-    struct vdc_cgroup_limits limits = {
-        .memory_bytes =
-            vdc_qemu_memory_limit(view->memory_bytes, view->vcpus, monitor->config->kvm),
-        .cpu_milli = VDC_MAX(view->vcpus * 1000, view->cpu_milli) + EMULATOR_CPU_MILLI,
-        .cpu_shares = view->cpu_milli,
-        .pids = view->vcpus + VDC_QEMU_THREADS_MAX,
-        .cpus = cpus,
-    };
-    struct vdc_trace trace = {0};
-    struct vdc_err err = {0};
-    enum vdc_rc rc;
-
-    if (launch->cgroup[0] == '\0') {
-        return;
-    }
-    rc = vdc_cgroup_layout_read(&monitor->cgroups, &err);
-    if (rc == VDC_RC_OK) {
-        rc = vdc_cgroup_make(&monitor->cgroups, launch->cgroup, &limits, &trace, &err);
-    }
-    vdc_log_trace(&trace);
-    vdc_trace_deinit(&trace);
-    monitor->in_cgroup = rc == VDC_RC_OK;
-    if (rc != VDC_RC_OK) {
-        vdc_log_warn("cgroup: %s -> the guest runs without limits", vdc_err_text(&err));
-    }
-}
-
-/* While the child waits: its start time and its control group. */
-static enum vdc_rc place_qemu(void *data, pid_t pid, struct vdc_err *err)
-{
-    struct monitor *monitor;
-    enum vdc_rc rc;
-
-    VDC_CAST(monitor, data, MAGIC);
-    rc = vdc_proc_find(pid, &monitor->qemu, err);
-    if (rc == VDC_RC_OK && monitor->in_cgroup) {
-        rc = vdc_cgroup_enter(&monitor->cgroups, monitor->config->launch->cgroup, pid, err);
-    }
-    return rc;
-}
-
-static enum vdc_rc make_root(const struct monitor *monitor, char **root, struct vdc_err *err)
-{
-    *root = vdc_asprintf("%s/root", monitor->config->dir);
-    return vdc_dir_make(*root, 0755, err);
-}
-
-static enum vdc_rc spawn_qemu(struct monitor *monitor, struct start *start, struct vdc_err *err)
-{
-    const struct vdc_monitor_config *config = monitor->config;
-    const struct vdc_launch *launch = config->launch;
-    bool has_initrd = launch->initrd[0] != '\0';
-    vdc_autofree char *root = NULL;
-    char **args;
-    pid_t pid;
-    enum vdc_rc rc = make_root(monitor, &root, err);
-    struct vdc_confine_config confine = {
-        .program = config->qemu,
-        .fds = start->fds,
-        .fd_count = start->fd_count,
-        .log_fd = start->stderr_write,
-        .confined = !config->unconfined,
-        .root = root,
-        .kernel = launch->kernel,
-        .initrd = has_initrd ? launch->initrd : NULL,
-        .kvm = config->kvm,
-        .uid = launch->uid,
-        .gid = launch->gid,
-        .place = place_qemu,
-        .place_data = monitor,
-    };
-
-    if (rc != VDC_RC_OK) {
-        return rc;
-    }
-    start->hardware.launch = launch;
-    start->hardware.kernel = config->unconfined ? launch->kernel : VDC_CONFINE_KERNEL;
-    if (has_initrd) {
-        start->hardware.initrd = config->unconfined ? launch->initrd : VDC_CONFINE_INITRD;
-    }
-    start->hardware.vcpus = monitor->view->vcpus;
-    start->hardware.memory_bytes = monitor->view->memory_bytes;
-    start->hardware.kvm = config->kvm;
-    start->hardware.incoming = launch->migrate_incoming || monitor->view->run == VDC_RUN_INCOMING;
-    start->hardware.sandbox = true;
-    start->hardware.tsc_khz = launch->tsc_khz != 0 ? launch->tsc_khz : vdc_tsc_khz();
-    args = vdc_qemu_args_make(&start->hardware);
-    confine.args = args;
-    make_cgroup(monitor);
-    rc = vdc_confine_start(&confine, &pid, err);
-    vdc_qemu_args_free(args);
-    return rc;
-}
-
 static enum vdc_rc start_qemu(struct monitor *monitor, struct vdc_err *err)
 {
-    struct start start = {.stderr_write = -1};
     struct vdc_guest_event event = {.kind = VDC_GUEST_EV_STARTED};
-    int qmp_fd = -1;
-    enum vdc_rc rc = open_fds(monitor, &start, &qmp_fd, err);
+    struct vdc_qemu *qemu = &monitor->qemu;
+    enum vdc_rc rc = vdc_qemu_start(monitor->config, monitor->view, qemu, err);
 
-    if (rc == VDC_RC_OK) {
-        rc = spawn_qemu(monitor, &start, err);
-    }
-    start_deinit(&start);
-    if (rc == VDC_RC_OK) {
-        rc = vdc_proc_watch_open(&monitor->loop, &monitor->qemu, on_qemu_exit, monitor,
-                                 &monitor->watch, err);
-    }
     if (rc != VDC_RC_OK) {
-        if (qmp_fd >= 0) {
-            (void)close(qmp_fd);
-        }
-        (void)vdc_err_wrap(err, "start QEMU");
         return rc;
     }
+    monitor->console_stream.fd = qemu->console_fd;
+    monitor->agent_stream.fd = qemu->agent_fd;
+    monitor->stderr_stream.fd = qemu->stderr_fd;
     monitor->qmp =
-        vdc_qmp_link_open(&monitor->loop, qmp_fd, on_qmp_message, on_qmp_broken, monitor);
+        vdc_qmp_link_open(&monitor->loop, qemu->qmp_fd, on_qmp_message, on_qmp_broken, monitor);
+    rc = vdc_proc_watch_open(&monitor->loop, &qemu->proc, on_qemu_exit, monitor, &monitor->watch,
+                             err);
+    if (rc != VDC_RC_OK) {
+        (void)vdc_err_wrap(err, "watch QEMU");
+        (void)!vdc_proc_kill(&qemu->proc, SIGKILL, NULL);
+        return rc;
+    }
     stream_watch(monitor, &monitor->console_stream, on_console);
     stream_watch(monitor, &monitor->agent_stream, on_agent);
     stream_watch(monitor, &monitor->stderr_stream, on_stderr);
     event.now = vdc_clock_mono();
-    event.pid = monitor->qemu.pid;
-    event.start_time = monitor->qemu.start_time;
+    event.pid = qemu->proc.pid;
+    event.start_time = qemu->proc.start_time;
     step(monitor, &event, NULL);
     return VDC_RC_OK;
 }
@@ -926,13 +696,7 @@ static void run_guest(struct monitor *monitor)
 
 static void deinit(struct monitor *monitor)
 {
-    struct vdc_err err = {0};
-
-    if (monitor->in_cgroup &&
-        vdc_cgroup_remove(&monitor->cgroups, monitor->config->launch->cgroup, &err) != VDC_RC_OK) {
-        vdc_log_warn("cgroup: %s", vdc_err_text(&err));
-    }
-    vdc_cgroup_layout_deinit(&monitor->cgroups);
+    vdc_qemu_deinit(&monitor->qemu);
     vdc_console_close(&monitor->console);
     vdc_guest_destroy(monitor->guest);
     if (monitor->dirfd >= 0) {

@@ -355,7 +355,10 @@ static void remove_cgroup(const char *path)
     struct vdc_cgroup_layout layout;
 
     if (vdc_cgroup_layout_read(&layout, NULL) == VDC_RC_OK) {
-        (void)!vdc_cgroup_remove(&layout, path, NULL);
+        /* A QEMU whose monitor was just killed takes a moment to end. */
+        for (int i = 0; i < 500 && vdc_cgroup_remove(&layout, path, NULL) == VDC_RC_CONFLICT; i++) {
+            (void)usleep(10000);
+        }
     }
     vdc_cgroup_layout_deinit(&layout);
 }
