@@ -1189,6 +1189,12 @@ const char *zw_unsettled(struct zone_world *world)
         vdc_str_set(after, sizeof after, info.record->spec.name);
         const char *where = "";
         int count = zw_running(world, after, &where);
+        const struct vdc_operation_record *op =
+            vdc_zone_operation_find(world->zone, &info.record->operation);
+        if (op != NULL && op->kind == VDC_OPERATION_FAILOVER && op->state == VDC_OPSTATE_QUEUED &&
+            op->verdict != NULL && count == 0) {
+            continue; /* the policy has no node for it, and says why */
+        }
         if (!vdc_id_is_none(&info.record->operation)) {
             snprintf(why, sizeof why, "%s: an operation is under way", after);
             return why;

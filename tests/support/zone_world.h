@@ -15,8 +15,8 @@
 
 enum zw_fault {
     ZW_NO_FAULT,
-    ZW_CUT_SOURCE, /* the link of node_a breaks, with everything on it; back after 300 ms */
-    ZW_CUT_TARGET, /* of node_b */
+    ZW_CUT_SOURCE,     /* the link of node_a breaks, with everything on it; back after 300 ms */
+    ZW_CUT_TARGET,     /* of node_b */
     ZW_ISOLATE_SOURCE, /* as cut, but back only after 12 s: it runs on while it has a lease */
     ZW_ISOLATE_TARGET,
     ZW_KILL_SOURCE,
@@ -136,7 +136,7 @@ const char *zw_owner(const struct zone_world *world, const char *partition);
 int zw_running(const struct zone_world *world, const char *partition, const char **where);
 bool zw_saw(const struct zone_world *world, const char *text);
 /* Every partition that should run runs once, at its recorded owner and generation; no operation is
- * under way; replicas are equal; nothing runs or is held that nobody owns. "" or what is wrong. */
+ * under way (but a failover that waits for room, with its verdict); replicas are equal; nothing runs or is held that nobody owns. "" or what is wrong. */
 const char *zw_unsettled(struct zone_world *world);
 
 #endif
