@@ -33,10 +33,10 @@ TestSuite(monitor_io, .init = init, .fini = fini);
 
 /* ---- console ---- */
 
-/* Byte `n` of a stream that repeats late. */
+/* Byte `n` of a stream that repeats later than any test writes. */
 static char byte_at(uint64_t n)
 {
-    return (char)((n * 2654435761U) >> 13);
+    return (char)((n * 2654435761U) >> 29);
 }
 
 static void write_stream(struct vdc_console *console, uint64_t from, size_t len)
