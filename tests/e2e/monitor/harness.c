@@ -123,8 +123,17 @@ void guest_start(struct guest *guest, const struct setup *setup)
     vdc_autofree char *config = vdc_asprintf("%s/launch.json", guest->dir);
     vdc_autofree char *log = vdc_asprintf("%s/monitor.log", guest->dir);
     vdc_autofree char *json = vdc_launch_to_json(&guest->launch);
-    const char *const argv[] = {setup->monitor, "--dir", guest->dir, "--config", config,
-                                "--view-fd",    "3",     "--accel",  "tcg",      NULL};
+    const char *const argv[] = {setup->monitor,
+                                "--dir",
+                                guest->dir,
+                                "--config",
+                                config,
+                                "--view-fd",
+                                "3",
+                                "--accel",
+                                "tcg",
+                                guest->unconfined ? "--unconfined" : NULL,
+                                NULL};
     const struct vdc_spawn_fd fds[] = {{.fd = guest->view_fd, .as = 3}};
     const struct vdc_spawn_config spawn = {.argv = argv,
                                            .fds = fds,
@@ -376,7 +385,9 @@ void guest_end(struct guest *guest)
         (void)kill(guest->monitor.pid, SIGKILL);
         (void)waitpid(guest->monitor.pid, NULL, 0);
     }
-    remove_cgroup(guest->launch.cgroup); /* of a monitor that was killed */
+    if (guest->launch.cgroup[0] != '\0') {
+        remove_cgroup(guest->launch.cgroup); /* of a monitor that was killed */
+    }
     guest_disconnect(guest);
     vdc_line_reader_deinit(&guest->reader);
     (void)munmap(guest->page, VDC_VIEW_BYTES);

@@ -33,7 +33,8 @@ struct guest {
     int64_t lease_ns; /* length of each renewal */
     bool renew;       /* the harness renews while it waits */
     struct vdc_proc monitor;
-    int sock; /* -1: not connected */
+    bool unconfined; /* start it with --unconfined */
+    int sock;        /* -1: not connected */
     struct vdc_line_reader reader;
     struct vdc_monitor_state state; /* the last one that came */
     bool state_known;

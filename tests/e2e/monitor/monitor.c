@@ -268,6 +268,28 @@ static void scenario_faults(const struct setup *setup)
     guest_end(&guest);
 }
 
+/* For developers without root. Run as root here, but nothing of the confinement is asked for. */
+static void scenario_unconfined(const struct setup *setup)
+{
+    struct guest guest;
+
+    guest_init(&guest, setup, "unconfined", "unconfined.raw");
+    guest.launch.uid = guest.launch.gid = 0;
+    guest_start(&guest, setup);
+    check("without uid and without --unconfined nothing is started", guest_join(&guest) == 1,
+          &guest);
+    guest_end(&guest);
+    guest_init(&guest, setup, "unconfined", "unconfined.raw");
+    guest.launch.uid = guest.launch.gid = 0;
+    guest.launch.cgroup[0] = '\0';
+    guest.unconfined = true;
+    check("--unconfined boots, and the state says so",
+          boots(&guest, setup) && !guest.state.confined, &guest);
+    check("it stops as well", guest_command(&guest, VDC_MONITOR_STOP) && guest_join(&guest) == 0,
+          &guest);
+    guest_end(&guest);
+}
+
 static void scenario_lease(const struct setup *setup)
 {
     struct guest guest;
@@ -555,7 +577,7 @@ static const struct {
     void (*run)(const struct setup *setup);
 } scenarios[] = {
     {"life", scenario_life},       {"faults", scenario_faults}, {"lease", scenario_lease},
-    {"migrate", scenario_migrate}, {"abort", scenario_abort},
+    {"migrate", scenario_migrate}, {"abort", scenario_abort},   {"unconfined", scenario_unconfined},
 };
 
 static bool chosen(int argc, char **argv, const char *name)
