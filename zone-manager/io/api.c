@@ -40,7 +40,8 @@ struct waiter {
 
 void api_json(struct vdc_http_request *request, int status, json_t *body, const char *location)
 {
-    char *text = json_dumps(body, JSON_COMPACT);
+    /* 15 digits: "153.775", where 17 would show the binary fraction. */
+    char *text = json_dumps(body, JSON_COMPACT | JSON_REAL_PRECISION(15));
     VDC_ASSERT(text != NULL);
     struct vdc_http_header header = {"location", location};
     vdc_http_respond(request, status, JSON_TYPE, text, strlen(text), &header,
@@ -53,9 +54,10 @@ void api_problem(struct vdc_http_request *request, enum vdc_rc rc, const char *d
                  json_t *extra)
 {
     int status = vdc_rc_http_status(rc);
-    json_t *body = json_pack("{s:s+, s:s, s:i, s:s, s:s}", "type",
-                             "urn:vdc:problem:", vdc_rc_name(rc), "title", vdc_rc_sentence(rc),
-                             "status", status, "detail", detail, "code", vdc_rc_name(rc));
+    json_t *body =
+        json_pack("{s:s+, s:s, s:i, s:o, s:s}", "type", "urn:vdc:problem:", vdc_rc_name(rc),
+                  "title", vdc_rc_sentence(rc), "status", status, "detail", render_text(detail),
+                  "code", vdc_rc_name(rc));
     VDC_ASSERT(body != NULL);
     const char *key = vdc_http_request_header(request, "idempotency-key");
     if (key != NULL && json_object_set_new(body, "request_id", json_string(key)) != 0) {
@@ -773,12 +775,21 @@ static bool split_path(const char *from, struct path *path)
     return path->parts > 0;
 }
 
-static void method_not_allowed(struct vdc_http_request *request)
+/* `allowed`: the methods that the path knows, as the Allow header lists them (RFC 9110, 15.5.6). */
+static void method_not_allowed(struct vdc_http_request *request, const char *allowed)
 {
-    static const char body[] =
-        "{\"type\":\"urn:vdc:problem:METHOD\",\"title\":\"that method is not for this path\","
-        "\"status\":405,\"code\":\"METHOD\"}";
-    vdc_http_respond(request, 405, PROBLEM_TYPE, body, sizeof body - 1, NULL, 0);
+    char detail[256];
+    snprintf(detail, sizeof detail, "%.160s takes %s", request->path, allowed);
+    json_t *body = json_pack("{s:s, s:s, s:i, s:o, s:s}", "type", "urn:vdc:problem:METHOD", "title",
+                             "that method is not for this path", "status", 405, "detail",
+                             render_text(detail), "code", "METHOD");
+    VDC_ASSERT(body != NULL);
+    char *text = json_dumps(body, JSON_COMPACT);
+    VDC_ASSERT(text != NULL);
+    struct vdc_http_header allow = {"allow", allowed};
+    vdc_http_respond(request, 405, PROBLEM_TYPE, text, strlen(text), &allow, 1);
+    free(text);
+    json_decref(body);
 }
 
 static void route_partition(struct manager *manager, struct vdc_http_request *request,
@@ -795,18 +806,22 @@ static void route_partition(struct manager *manager, struct vdc_http_request *re
     } else if (path->parts == 2 && request->method == VDC_HTTP_DELETE) {
         change_partition(manager, request, path->part[1], VDC_REQUEST_DESTROY);
     } else if (path->parts == 2) {
-        method_not_allowed(request);
-    } else if (strcmp(path->part[2], "console") == 0 && get) {
-        read_console(manager, request, path->part[1]);
-    } else if (strcmp(path->part[2], "explain") == 0 && get) {
-        get_partition(manager, request, path->part[1], true);
+        method_not_allowed(request, "GET, DELETE");
+    } else if (strcmp(path->part[2], "console") == 0 || strcmp(path->part[2], "explain") == 0) {
+        if (!get) {
+            method_not_allowed(request, "GET");
+        } else if (path->part[2][0] == 'c') {
+            read_console(manager, request, path->part[1]);
+        } else {
+            get_partition(manager, request, path->part[1], true);
+        }
     } else {
         for (size_t i = 0; i < VDC_COUNT_OF(verbs); i++) {
             if (strcmp(path->part[2], verbs[i].verb) == 0) {
                 if (request->method == VDC_HTTP_POST) {
                     change_partition(manager, request, path->part[1], verbs[i].kind);
                 } else {
-                    method_not_allowed(request);
+                    method_not_allowed(request, "POST");
                 }
                 return;
             }
@@ -819,41 +834,49 @@ static void route(struct manager *manager, struct vdc_http_request *request,
                   const struct path *path)
 {
     const char *noun = path->part[0];
+    const char *name = path->part[1];
     bool get = request->method == VDC_HTTP_GET;
-    if (strcmp(noun, "partitions") == 0 && path->parts >= 2) {
+    bool list = path->parts == 1;
+    bool one = path->parts == 2;
+    if (strcmp(noun, "partitions") == 0 && !list) {
         route_partition(manager, request, path);
     } else if (strcmp(noun, "partitions") == 0 && request->method == VDC_HTTP_POST) {
         create_partition(manager, request);
-    } else if (strcmp(noun, "zones") == 0 && path->parts == 3 &&
-               strcmp(path->part[2], "policy") == 0 && vdc_name_valid(path->part[1])) {
-        if (get) {
-            get_policy(manager, request, path->part[1]);
-        } else if (request->method == VDC_HTTP_PUT) {
-            put_policy(manager, request, path->part[1]);
-        } else {
-            method_not_allowed(request);
-        }
-    } else if (!get) {
-        method_not_allowed(request);
     } else if (strcmp(noun, "partitions") == 0) {
-        list_partitions(manager, request);
-    } else if (strcmp(noun, "nodes") == 0 && path->parts == 1) {
+        if (get) {
+            list_partitions(manager, request);
+        } else {
+            method_not_allowed(request, "GET, POST");
+        }
+    } else if (strcmp(noun, "zones") == 0 && path->parts == 3 &&
+               strcmp(path->part[2], "policy") == 0 && vdc_name_valid(name)) {
+        if (get) {
+            get_policy(manager, request, name);
+        } else if (request->method == VDC_HTTP_PUT) {
+            put_policy(manager, request, name);
+        } else {
+            method_not_allowed(request, "GET, PUT");
+        }
+    } else if (!(list || one) || (strcmp(noun, "nodes") != 0 && strcmp(noun, "operations") != 0 &&
+                                  strcmp(noun, "zones") != 0)) {
+        problem(request, VDC_RC_NOT_FOUND, "there is nothing at %.200s", request->path);
+    } else if (!get) {
+        method_not_allowed(request, "GET");
+    } else if (strcmp(noun, "nodes") == 0 && list) {
         list_nodes(manager, request);
-    } else if (strcmp(noun, "nodes") == 0 && path->parts == 2) {
-        get_node(manager, request, path->part[1]);
-    } else if (strcmp(noun, "operations") == 0 && path->parts == 1) {
+    } else if (strcmp(noun, "nodes") == 0) {
+        get_node(manager, request, name);
+    } else if (strcmp(noun, "operations") == 0 && list) {
         list_operations(manager, request);
-    } else if (strcmp(noun, "operations") == 0 && path->parts == 2) {
-        get_operation(manager, request, path->part[1]);
-    } else if (strcmp(noun, "zones") == 0 && path->parts == 1) {
+    } else if (strcmp(noun, "operations") == 0) {
+        get_operation(manager, request, name);
+    } else if (list) {
         list_zones(manager, request);
-    } else if (strcmp(noun, "zones") == 0 && path->parts == 2) {
-        struct seat *seat = pick_zone(manager, request, path->part[1]);
+    } else {
+        struct seat *seat = pick_zone(manager, request, name);
         if (seat != NULL) {
             api_json(request, 200, render_zone(seat), NULL);
         }
-    } else {
-        problem(request, VDC_RC_NOT_FOUND, "there is nothing at %s", request->path);
     }
 }
 

@@ -31,8 +31,8 @@ static void mistake(struct body *body, const char *pointer, const char *fmt, ...
     char text[512];
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    json_array_append_new(body->mistakes,
-                          json_pack("{s:s+, s:s}", "pointer", "/", pointer, "message", text));
+    json_array_append_new(body->mistakes, json_pack("{s:s+, s:o}", "pointer", "/", pointer,
+                                                    "message", render_text(text)));
 }
 
 /* Answers with what was wrong; true if nothing was. The body is released either way. */
@@ -62,8 +62,9 @@ static bool begin(struct body *body, struct vdc_http_request *request, bool may_
         char detail[512];
         snprintf(detail, sizeof detail, "the body is not JSON: %s (line %d, column %d)",
                  problem.text, problem.line, problem.column);
-        json_t *extra = json_pack("{s:[{s:s, s:i, s:i, s:s}]}", "errors", "pointer", "", "line",
-                                  problem.line, "column", problem.column, "message", problem.text);
+        json_t *extra =
+            json_pack("{s:[{s:s, s:i, s:i, s:o}]}", "errors", "pointer", "", "line", problem.line,
+                      "column", problem.column, "message", render_text(problem.text));
         api_problem(request, VDC_RC_INVALID, detail, extra);
         return false;
     }
