@@ -6,7 +6,7 @@
  *
  *   {
  *     "name": "web-1",               the partition's name (required)
- *     "kernel": "/path/vmlinuz",     required
+ *     "kernel": "/path/vmlinuz",     required; this and the initrd must be readable by uid
  *     "initrd": "/path/initrd.img",  optional
  *     "append": "panic=-1 quiet",    kernel arguments; console=ttyS0 and tsc_early_khz= are added
  *                                    where they are missing
