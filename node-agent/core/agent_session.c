@@ -80,6 +80,16 @@ static void fill_zones(const struct vdc_agent *agent, struct vdc_msg_hello *hell
     }
 }
 
+static void send_hello(struct vdc_agent *agent, uint32_t index)
+{
+    struct vdc_msg msg = {.kind = VDC_MSG_HELLO, .hello = agent->hello};
+    msg.hello.db_sequence = agent->durable;
+    put_digest(&agent->durable_digest, msg.hello.db_digest);
+    msg.hello.zones_len = 0;
+    fill_zones(agent, &msg.hello);
+    agent_send(agent, index, &msg);
+}
+
 void agent_session_up(struct vdc_agent *agent, const struct vdc_agent_event *event)
 {
     VDC_ASSERT(event->session.index < VDC_AGENT_MANAGERS_MAX);
@@ -87,12 +97,7 @@ void agent_session_up(struct vdc_agent *agent, const struct vdc_agent_event *eve
     session->up = true;
     session->following = false;
     vdc_str_set(session->manager, sizeof session->manager, event->session.manager);
-    struct vdc_msg msg = {.kind = VDC_MSG_HELLO, .hello = agent->hello};
-    msg.hello.db_sequence = agent->durable;
-    put_digest(&agent->durable_digest, msg.hello.db_digest);
-    msg.hello.zones_len = 0;
-    fill_zones(agent, &msg.hello);
-    agent_send(agent, event->session.index, &msg);
+    send_hello(agent, event->session.index);
     AGENT_TRACE(agent, INFO, "manager %s: connected -> hello, sequence %llu", session->manager,
                 (unsigned long long)agent->durable);
 }
@@ -422,6 +427,14 @@ static void send_guests(struct vdc_agent *agent, const struct zone *zone)
 static void finish_join(struct vdc_agent *agent, struct zone *zone)
 {
     zone->join = JOIN_DONE;
+    /* The other managers know this node as it was when they met it. The next leader is one of them: if
+     * it took the old incarnation for what the node is now, it would wait for the lease's end and fence
+     * a node that is well. */
+    for (uint32_t i = 0; i < VDC_AGENT_MANAGERS_MAX; i++) {
+        if (agent->sessions[i].up && !(zone->led && zone->session == i)) {
+            send_hello(agent, i);
+        }
+    }
     if (!zone->led) {
         return;
     }

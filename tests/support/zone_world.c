@@ -380,7 +380,7 @@ static void link_up(struct zone_world *world, struct zw_node *node)
     hello->db_sequence = vdc_allocdb_sequence(node->db);
     digest_bytes(node->db, hello->db_digest);
     if (node->incarnation != 0) {
-        hello->zones_len = 1;
+        hello->zones_len = node->old_hello ? 0 : 1;
         vdc_str_set(hello->zones[0].zone, VDC_NAME_CAP, "prod");
         hello->zones[0].epoch = node->epoch;
         hello->zones[0].incarnation = node->incarnation;
@@ -389,6 +389,10 @@ static void link_up(struct zone_world *world, struct zw_node *node)
     item->node = node_number(world, node);
     item->session = node->session;
     vdc_msg_encode(msg, &item->bytes);
+    if (node->old_hello) {
+        hello->zones_len = 1;
+        node_send(world, node, msg);
+    }
     free(msg);
 }
 

@@ -56,6 +56,7 @@ struct zw_node {
     bool mute;      /* runs, but asks for nothing */
     bool refuse_tx; /* answers creates with NO_SPACE */
     bool lie_digest;
+    bool old_hello;    /* its first HELLO is from before it joined; a newer one follows */
     int64_t stream_ns; /* from migrate_out to switch-over */
     bool guest_fails;  /* incoming guests fail instead of loading */
     struct zw_guest guests[ZW_GUESTS_MAX];

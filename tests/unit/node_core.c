@@ -46,6 +46,17 @@ Test(node_core, joining_is_told_only_when_it_is_durable_and_asks_for_a_lease_las
     in_order(&b, "send 0 guests_end", "send 0 lease_ask");
 }
 
+Test(node_core, the_managers_that_do_not_lead_hear_what_it_has_joined)
+{
+    bench_session_up(&b, 0, "m1");
+    bench_session_up(&b, 1, "m2");
+    bench_lead(&b, 0, 7, 1, false);
+    lacks(&b, "send 1 hello prod");
+    bench_durable(&b);
+    has(&b, "send 1 hello prod/7/1");
+    lacks(&b, "send 0 hello");
+}
+
 Test(node_core, a_leader_with_an_older_epoch_is_told_so)
 {
     bench_join(&b);

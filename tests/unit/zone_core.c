@@ -383,6 +383,21 @@ Test(zone_core, a_new_leader_waits_a_lease_time_before_it_fences)
     zw_destroy(world);
 }
 
+Test(zone_core, a_node_that_joined_after_it_met_the_new_leader_is_not_fenced)
+{
+    struct zone_world *world = quickstart_world();
+    for (size_t i = 0; i < world->nodes_len; i++) {
+        world->nodes[i].old_hello = true;
+    }
+    zw_run(world, 100);
+    zw_new_leader(world, true);
+    zw_run(world, 10000);
+    cr_assert_not(zw_saw(world, "fenced"), "%s", world->trace.data);
+    cr_assert_eq(zw_node(world, "n1")->incarnation, 1);
+    ASSERT_SETTLED(world);
+    zw_destroy(world);
+}
+
 Test(zone_core, a_paused_leader_that_wakes_grants_nothing_and_fences_nobody)
 {
     struct zone_world *world = quickstart_world();

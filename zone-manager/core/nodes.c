@@ -251,6 +251,16 @@ static void session_forget(struct vdc_zone *zone, struct zone_node *node)
     forget_drops(zone, node);
 }
 
+static uint64_t incarnation_in(const struct vdc_zone *zone, const struct vdc_msg_hello *hello)
+{
+    for (size_t i = 0; i < hello->zones_len; i++) {
+        if (strcmp(hello->zones[i].zone, zone->name) == 0) {
+            return hello->zones[i].incarnation;
+        }
+    }
+    return 0;
+}
+
 void node_up(struct vdc_zone *zone, uint64_t session, const struct vdc_msg_hello *hello)
 {
     struct zone_node *node = zone_find_node(zone, hello->node);
@@ -264,12 +274,7 @@ void node_up(struct vdc_zone *zone, uint64_t session, const struct vdc_msg_hello
     node->session = session;
     HASH_ADD(hh_session, zone->sessions, session, sizeof node->session, node);
     node->hello = *hello;
-    node->hello_incarnation = 0;
-    for (size_t i = 0; i < hello->zones_len; i++) {
-        if (strcmp(hello->zones[i].zone, zone->name) == 0) {
-            node->hello_incarnation = hello->zones[i].incarnation;
-        }
-    }
+    node->hello_incarnation = incarnation_in(zone, hello);
     node->rec_changed |= take_hello(node, hello) && recorded(node);
     for (struct zone_guest *guest = node->guests; guest != NULL; guest = guest->hh.next) {
         guest->heard = false;
@@ -560,9 +565,23 @@ static void take_guests_end(struct vdc_zone *zone, struct zone_node *node)
     zone_mark_ops_of(zone, node->rec.name);
 }
 
+/* The node joined under another leader after it had introduced itself here. */
+static void take_newer_hello(struct vdc_zone *zone, struct zone_node *node,
+                             const struct vdc_msg_hello *hello)
+{
+    if (node->joined) {
+        return; /* under this one since: what it says of us is as old as the way here */
+    }
+    node->hello_incarnation = VDC_MAX(node->hello_incarnation, incarnation_in(zone, hello));
+    zone_mark_node(zone, node);
+}
+
 void node_message(struct vdc_zone *zone, struct zone_node *node, const struct vdc_msg *msg)
 {
     switch (msg->kind) {
+    case VDC_MSG_HELLO:
+        take_newer_hello(zone, node, &msg->hello);
+        break;
     case VDC_MSG_ZONE_JOINED:
         if (strcmp(msg->zone_joined.zone, zone->name) == 0) {
             take_joined(zone, node, &msg->zone_joined);
@@ -598,7 +617,6 @@ void node_message(struct vdc_zone *zone, struct zone_node *node, const struct vd
     case VDC_MSG_BYE:
         TRACE(zone, INFO, "node %s: says goodbye: %s", node->rec.name, msg->bye.reason);
         break;
-    case VDC_MSG_HELLO:
     case VDC_MSG_WELCOME:
     case VDC_MSG_ZONE_LEAD:
     case VDC_MSG_LEASE_GRANT:

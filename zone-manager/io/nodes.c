@@ -70,12 +70,29 @@ static void on_sweep(uv_timer_t *timer)
     }
 }
 
+/* A node repeats its HELLO to the managers that don't lead when it joined under one that does: what it
+ * said first is then out of date, and the next leader, which may be this manager, must not go by it. */
+static void take_newer_hello(struct session *session, struct vdc_msg *msg)
+{
+    if (strcmp(session->hello->hello.node, msg->hello.node) != 0) {
+        close_session(session, "a hello with another name");
+        return;
+    }
+    vdc_msg_deinit(session->hello);
+    *session->hello = *msg;
+    msg->owned = NULL; /* went with the copy */
+    struct vdc_zone_event event = {.kind = VDC_ZONE_NODE_MSG};
+    event.session.session = session->id;
+    event.session.msg = session->hello;
+    step_all(session->manager, &event);
+}
+
 static void take_hello(struct session *session, struct vdc_msg *msg)
 {
     struct manager *manager = session->manager;
     const struct vdc_peer *peer = vdc_link_peer(session->link);
     if (session->hello != NULL) {
-        close_session(session, "a second hello in one session");
+        take_newer_hello(session, msg);
         return;
     }
     if (strcmp(peer->name, msg->hello.node) != 0) {

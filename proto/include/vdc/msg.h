@@ -16,6 +16,9 @@
  *    | <--------------------- TX, COMMAND -- |
  *    | TX_RESULT, COMMAND_RESULT ----------> |  a TX_RESULT is sent after its record is durable
  *
+ * HELLO is sent again to all other managers when the node has joined under one: the next leader is one
+ * of them and must know the incarnation that began since.
+ *
  * A zone's messages are valid only with the epoch of its newest leader: older ones are dropped by the
  * node with a BYE that says so. Pointers inside a message are borrowed for the call that carries it;
  * vdc_msg_decode() returns one that owns its memory (vdc_msg_deinit).
