@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# deps.sh [--list] [build|run|test ...]: installs every Debian package that this project needs (default: all sets).
+# deps.sh [--list] [build|run|test|bench ...]: installs every Debian package that this project needs (default: all but bench).
 # The one list of packages: README, quickstart, tests/run and packaging all call this script.
 set -euo pipefail
 
@@ -13,13 +13,16 @@ run="etcd-server etcd-client qemu-system-x86 qemu-utils linux-image-cloud-amd64 
 util-linux procps openssl kmod curl jq"
 # shellcheck disable=SC2034
 test="libcriterion-dev clang-14 libclang-rt-14-dev llvm-14 nftables"
+# Stores that bench/ compares with, and the counter of instructions.
+# shellcheck disable=SC2034
+bench="libsqlite3-dev liblmdb-dev valgrind"
 
 list=0
 sets=()
 for arg in "$@"; do
     case $arg in
         --list) list=1 ;;
-        build | run | test) sets+=("$arg") ;;
+        build | run | test | bench) sets+=("$arg") ;;
         *) sed -n '3,4p' "$0" >&2; exit 2 ;;
     esac
 done
