@@ -641,7 +641,8 @@ static void on_tx(struct zone_world *world, struct zw_node *node, const struct v
     tx.role = VDC_ROLE_COMMAND;
     uint64_t before = vdc_allocdb_sequence(node->db);
     struct vdc_tx_result result = {0};
-    if (node->refuse_tx && tx.ops[0].kind == VDC_OP_PARTITION_CREATE) {
+    if (node->refuse_tx &&
+        (tx.ops[0].kind == VDC_OP_PARTITION_CREATE || tx.ops[0].kind == VDC_OP_PARTITION_SET_RUN)) {
         result.rc = VDC_RC_NO_SPACE;
         vdc_str_set(result.text, sizeof result.text, "no room, says the test");
     } else {

@@ -54,7 +54,8 @@ struct zw_node {
     vdc_mono lease_until;
     vdc_mono ask_at;
     bool mute;      /* runs, but asks for nothing */
-    bool refuse_tx; /* answers creates with NO_SPACE */
+    bool refuse_tx; /* answers creates and changes of the run state with NO_SPACE, known
+                     * requests too: as a real node whose disk is full */
     bool lie_digest;
     bool old_hello;    /* its first HELLO is from before it joined; a newer one follows */
     int64_t stream_ns; /* from migrate_out to switch-over */

@@ -160,6 +160,48 @@ static void failover_with(enum zw_fault fault)
     }
 }
 
+/* The node has taken the partition, its answer was lost, and the repeated request is refused for a
+ * reason of the moment (a full disk, a node that is just joining): the guest runs there. */
+Test(zone_faults, a_refusal_of_a_repeated_create_moves_nothing_that_its_node_holds)
+{
+    for (int64_t cut_after = 1; cut_after < 12; cut_after++) {
+        struct zone_world *world = zw_create();
+        zw_run(world, 2000);
+        (void)zw_create_partition(world, "web", "silver", "web", "c");
+        zw_run(world, cut_after);
+        char owner[VDC_NAME_CAP];
+        snprintf(owner, sizeof owner, "%s", zw_owner(world, "web"));
+        if (owner[0] != 0) {
+            bool holds = vdc_allocdb_count_partitions(zw_node(world, owner)->db) > 0;
+            zw_cut(world, owner, 300);
+            zw_node(world, owner)->refuse_tx = true;
+            zw_run(world, 40000);
+            const char *unsettled = zw_unsettled(world);
+            cr_assert(unsettled[0] == 0, "cut after %lld: %s\n%s", (long long)cut_after, unsettled,
+                      world->trace.data);
+            cr_assert_eq(strcmp(zw_owner(world, "web"), owner) == 0, holds, "cut after %lld",
+                         (long long)cut_after);
+        }
+        zw_destroy(world);
+    }
+}
+
+Test(zone_faults, a_start_that_the_holder_refuses_goes_to_no_other_node)
+{
+    struct zone_world *world = world_with_web();
+    char owner[VDC_NAME_CAP];
+    snprintf(owner, sizeof owner, "%s", zw_owner(world, "web"));
+    zw_node(world, owner)->refuse_tx = true;
+    uint64_t token = zw_ask(world, VDC_REQUEST_START, "web", "", "s"); /* it runs already */
+    zw_run(world, 5000);
+    cr_assert_eq(zw_operation(world, token)->state, VDC_OPSTATE_FAILED);
+    cr_assert_eq(zw_operation(world, token)->rc, VDC_RC_NO_SPACE);
+    cr_assert_str_eq(zw_owner(world, "web"), owner);
+    const char *unsettled = zw_unsettled(world);
+    cr_assert(unsettled[0] == 0, "%s\n%s", unsettled, world->trace.data);
+    zw_destroy(world);
+}
+
 Test(zone_faults, failover_survives_a_new_leader_and_cut_links)
 {
     failover_with(ZW_NEW_LEADER_WRITES_LOST);

@@ -211,6 +211,27 @@ static void send_create(struct vdc_zone *zone, struct zone_op *op, struct zone_n
     vdc_buf_deinit(&config);
 }
 
+/* A refusal says nothing of an earlier sending of the same request whose answer was lost: a full disk
+ * or a node that is just joining refuses before it looks whether it knows the request. What the node
+ * holds decides; its replica is never behind its answers. */
+static void take_refusal(struct vdc_zone *zone, struct zone_op *op, const struct zone_node *node)
+{
+    struct zone_call *call = op_call(op, SLOT_TARGET);
+    const struct vdc_partition_record *rec = &op->partition->rec;
+    if (node_holds(node, &rec->id, rec->generation) == NULL) {
+        on_refusal(zone, op);
+    } else if (is_restart(op)) {
+        /* It may even be running there: another node must not have it. */
+        op_finish(zone, op, call->rc, "%s refused to start it: %s", node->rec.name, call->text);
+        op_write_both(zone, op);
+    } else {
+        TRACE(zone, WARN, "%s: %s refused it (%s), but holds it -> committed",
+              op->rec.partition_name, node->rec.name, call->text);
+        call->state = CALL_OK;
+        zone_mark_op(zone, op);
+    }
+}
+
 static void advance_commit(struct vdc_zone *zone, struct zone_op *op)
 {
     struct zone_node *node = zone_find_node(zone, op->rec.target);
@@ -224,11 +245,11 @@ static void advance_commit(struct vdc_zone *zone, struct zone_op *op)
         op->work->deadline = vdc_mono_add(zone->now, ZONE_START_TIMEOUT_NS);
         return;
     }
-    if (call->state == CALL_REFUSED) {
-        on_refusal(zone, op);
+    if (!node_known(node)) {
         return;
     }
-    if (!node_known(node)) {
+    if (call->state == CALL_REFUSED) {
+        take_refusal(zone, op, node);
         return;
     }
     if (is_restart(op)) {
