@@ -7,6 +7,8 @@
 #   expect_from MANAGER STATUS JQ ...          the same, of a certain manager
 #   leader                                     name of the manager that leads zone prod, as another one may say
 #   history ID                                 the counts that a guest printed on all nodes, by generation, then age
+#   continuous ID, unbroken ID                 whether they have no hole and no repetition; never started again either
+#   runs_once NAME, no_leftovers               what runs where
 #   check_quiet_logs                           a check: no sanitizer report, no failed assertion in any log
 #
 # Functions are called by name through check and wait_until, which shellcheck can't see.
@@ -120,7 +122,7 @@ node_counts_right() {
 }
 
 # A directory ID.GENERATION stays readable after its guest has left; a power cut's is in NODE.dead-K.
-history() {
+history_lines() {
     local folder file
     for folder in "$dir"/run/n[0-9]*/partitions/"$1".*; do
         for file in "$folder/console.log.1" "$folder/console.log"; do
@@ -129,16 +131,21 @@ history() {
             fi
         done
     done | sort -s -k1n -k2n | while read -r _ _ file; do
-        counts "$file"
+        tr -d '\r' <"$file" | grep -E '^(COUNT [0-9]+|GUEST UP .*)$' || true
     done
 }
-# unbroken ID: since it was created it has printed each count exactly once, in order.
-unbroken() {
-    local lost
-    lost=$(history "$1" | gap)
-    echo "$lost counts lost or repeated of $(history "$1" | wc -l)"
-    [ "$lost" = 0 ] && [ -n "$(history "$1" | head -n 1)" ]
+history() { history_lines "$1" | sed -n 's/^COUNT //p'; }
+# continuous ID: no count that was ever printed is lost or repeated. A guest that starts again may skip one: it was on
+# its disk before it could be printed.
+continuous() {
+    history_lines "$1" | awk '
+        /^GUEST UP/ { up = 1; ups++; next }
+        n > 0 && $2 != last + 1 && !(up && $2 == last + 2) { print "after " last " came " $2; bad++ }
+        { last = $2; n++; up = 0 }
+        END { print n + 0 " counts, " ups + 0 " starts, " bad + 0 " breaks"; exit bad > 0 || n == 0 }'
 }
+# unbroken ID: it has also never started again.
+unbroken() { continuous "$1" && [ "$(history_lines "$1" | grep -c '^GUEST UP')" = 1 ]; }
 # goes_on ID: prints more counts than it has.
 goes_on() {
     local last
@@ -163,6 +170,11 @@ quiet_logs() {
     done
     [ -z "$reports" ]
 }
+ended() { expect 200 '.state | IN("done", "failed", "cancelled")' GET "/v1/operations/$1" >/dev/null 2>&1; }
+state_of() { rest "$(any_manager)" GET "/v1/operations/$1" | jq -r .state; }
+# consistent: after a fault records, databases and reality agree.
+consistent() { led && no_leftovers && node_counts_right && replicas_equal; }
+
 check_quiet_logs() {
     check "no program reported a sanitizer's finding or a failed assertion" quiet_logs
 }
