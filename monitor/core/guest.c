@@ -70,6 +70,8 @@ struct vdc_guest {
     bool stop_pending;
     bool by_guest;   /* the guest powered itself off */
     bool cancelling; /* the migration was told to end */
+    /* A migration out ended with the vCPUs stopped: QEMU may be about to resume them by itself. */
+    bool resumes_itself;
     bool quit_sent;
 
     struct pending pending[VDC_GUEST_PENDING_MAX];
@@ -281,6 +283,7 @@ static void migration_begin(struct vdc_guest *guest, enum vdc_guest_migration_di
         .qemu_total_ms = -1,
     };
     guest->cancelling = false;
+    guest->resumes_itself = false;
     guest->downtime_queries = 0;
 }
 
@@ -301,6 +304,7 @@ static void migration_out_ended(struct vdc_guest *guest, enum vdc_guest_migratio
 
     guest->state.migration.status = status;
     guest->cancelling = false;
+    guest->resumes_itself = !guest->vcpus_run;
     guest->progress_at = VDC_NEVER;
     (void)add_action(guest, VDC_GUEST_ACT_CLOSE_MIGRATION);
     if (guest->vcpus_run || guest->state.state != VDC_GUEST_MIGRATING) {
@@ -422,6 +426,7 @@ static void on_running(struct vdc_guest *guest)
 {
     guest->vcpus_run = true;
     guest->has_run = true;
+    guest->resumes_itself = false;
     guest->resume_at = VDC_NEVER;
     guest->state.running_since_ns = guest->now.ns;
     guest->update->changed = true;
@@ -887,8 +892,8 @@ static void decide_silence(struct vdc_guest *guest)
 static void decide_lease(struct vdc_guest *guest)
 {
     vdc_mono deadline = lease_deadline(guest);
-    bool may_resume_itself =
-        guest->state.state == VDC_GUEST_SWITCHOVER || guest->state.state == VDC_GUEST_HANDOVER;
+    /* Stopped by a migration and not by us: its failure or cancel resumes it, at any moment. */
+    bool may_resume_itself = in_migration_out(guest) || guest->resumes_itself;
 
     if (!guest->has_run || !guest->view_known || guest->state.ended) {
         return;

@@ -516,6 +516,42 @@ Test(monitor_guest, a_lease_that_passes_while_memory_is_sent_cancels_and_pauses)
     cr_assert_str_eq(vdc_guest_state(guest)->reason, "lease");
 }
 
+/* QEMU stops the guest, flushes its disks (seconds, on a bad one), and says pre-switchover only then;
+ * cancelled in between it resumes the guest by itself, after the deadline as well as before. */
+Test(monitor_guest, a_lease_that_passes_just_before_the_switchover_freezes_qemu)
+{
+    make_running();
+    cr_assert_eq(request(VDC_MONITOR_MIGRATE_OUT), VDC_RC_OK);
+    step((struct vdc_guest_event){.kind = VDC_GUEST_EV_CONNECTED, .ok = true, .text = ""});
+    migration("active");
+    event("STOP");
+    now = vdc_mono_add(now, LEASE_NS - VDC_GUEST_LEASE_MARGIN_MS * VDC_MS);
+    tick();
+    cr_assert_not_null(strstr(actions, "freeze"), "%s", actions);
+    cr_assert_null(strstr(actions, "migrate_cancel"), "%s", actions);
+    renew();
+    cr_assert_not_null(strstr(actions, "thaw"), "%s", actions);
+    migration("pre-switchover");
+    is_state(VDC_GUEST_SWITCHOVER);
+}
+
+Test(monitor_guest, a_lease_that_passes_before_qemu_has_resumed_after_a_failure_freezes_qemu)
+{
+    make_switchover();
+    now = vdc_mono_add(now, LEASE_NS - (VDC_GUEST_LEASE_MARGIN_MS + 100) * VDC_MS);
+    tick();
+    cr_assert_str_eq(actions, "");
+    migration("failed");
+    is_state(VDC_GUEST_RUNNING);
+    pass(100, "freeze");
+    renew();
+    cr_assert_not_null(strstr(actions, "thaw"), "%s", actions);
+    event("RESUME");
+    now = vdc_mono_add(now, LEASE_NS - VDC_GUEST_LEASE_MARGIN_MS * VDC_MS);
+    tick();
+    cr_assert_str_eq(actions, "stop");
+}
+
 Test(monitor_guest, no_connection_means_no_migration)
 {
     make_running();

@@ -16,8 +16,8 @@
  *
  * The run lease. The guest may run only before the deadline in the view. A stop takes time, so it
  * is ordered VDC_GUEST_LEASE_MARGIN_MS before the deadline; if QEMU has not confirmed it at the
- * deadline, QEMU is killed. Where QEMU might resume the guest by itself (a failing migration in
- * SWITCHOVER or HANDOVER) the whole process is frozen instead. So after the deadline no guest
+ * deadline, QEMU is killed. Where QEMU might resume the guest by itself (a migration that has stopped
+ * it may fail, or has just failed) the whole process is frozen instead. So after the deadline no guest
  * runs, whatever QEMU does. A lease that is renewed within the grace time lets it go on; otherwise
  * QEMU is killed. A guest that has never run here (PRELAUNCH, INCOMING, LOADING, LOADED) has
  * touched nothing, and just waits for a valid lease.
