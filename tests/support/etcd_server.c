@@ -245,6 +245,10 @@ void test_etcd_signal(struct test_etcd *cluster, size_t number, int signal_numbe
         die("signal %d to member %zu: it does not run", signal_number, number);
     }
     member->frozen = signal_number == SIGSTOP;
+    if (signal_number == SIGSTOP) {
+        /* Its threads stop one after the other; on a busy machine one may still answer meanwhile. */
+        waitpid(member->pid, NULL, WUNTRACED);
+    }
     if (signal_number == SIGKILL) {
         waitpid(member->pid, NULL, 0);
         member->pid = 0;

@@ -767,6 +767,9 @@ static void close_ends_everything(struct test_etcd *cluster)
     bench_sleep(&bench, 100);
     bench_close(&bench);
     for (size_t i = 0; i < VDC_COUNT_OF(reads); i++) {
+        if (reads[i].rc != VDC_RC_CANCELLED) {
+            printf("    read %zu: %s\n", i, vdc_rc_name(reads[i].rc));
+        }
         CHECK(reads[i].done && reads[i].rc == VDC_RC_CANCELLED);
     }
     for (size_t i = 0; i < VDC_COUNT_OF(writes); i++) {
