@@ -155,7 +155,6 @@ static void set_slice(struct vdc_zone *zone, struct zone_node *node)
 void node_policy_changed(struct vdc_zone *zone, struct zone_node *node)
 {
     struct vdc_policy_share share;
-    vdc_zone_lease_set_time(&node->lease, zone_lease_ns(zone));
     node->lead_sent = false; /* tells it the new lease time */
     node->stray_noted = false;
     if (recorded(node) && !node_is_member(zone, node, &share)) {
@@ -316,6 +315,9 @@ static void send_lead(struct vdc_zone *zone, struct zone_node *node, bool fenced
     lead->epoch = zone->epoch;
     lead->lease_ns = zone_lease_ns(zone);
     lead->grace_ns = grace_ns(lead->lease_ns);
+    /* Not before: what the node asks until it reads this is for its old time, which may be longer.
+     * What it asked before it read this and is granted after this, it ignores. */
+    vdc_zone_lease_set_time(&node->lease, lead->lease_ns);
     lead->incarnation = node->rec.incarnation;
     lead->fenced = fenced;
     uint64_t have = node->replica == NULL ? 0 : vdc_allocdb_sequence(node->replica);
