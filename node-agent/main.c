@@ -22,10 +22,19 @@
 #include "io/control.h"
 #include "io/driver.h"
 
-static int usage(void)
+static const char usage[] =
+    "Usage: vdc-node-agent --config FILE | --check FILE | --show RUN_DIR | --help | --version\n"
+    "\n"
+    "Keeps one node's allocation database, commits the zone managers' transactions and runs the\n"
+    "node's partitions. One per node, as root. Guests outlive it.\n"
+    "\n"
+    "  --config FILE    runs the agent; YAML, see vdc-node-agent(8)\n"
+    "  --check FILE     says what is wrong with a configuration\n"
+    "  --show RUN_DIR   what the agent running there knows: inventory, partitions, leases\n";
+
+static int wrong_use(void)
 {
-    fputs("usage: vdc-node-agent --config FILE | --check FILE | --show RUN_DIR | --version\n",
-          stderr);
+    fputs(usage, stderr);
     return 2;
 }
 
@@ -91,8 +100,12 @@ int main(int argc, char **argv)
         printf("vdc-node-agent %s\n", VDC_VERSION);
         return 0;
     }
+    if (argc == 2 && strcmp(argv[1], "--help") == 0) {
+        fputs(usage, stdout);
+        return 0;
+    }
     if (argc != 3) {
-        return usage();
+        return wrong_use();
     }
     if (strcmp(argv[1], "--config") == 0) {
         return run(argv[2]);
@@ -109,5 +122,5 @@ int main(int argc, char **argv)
         }
         return 0;
     }
-    return usage();
+    return wrong_use();
 }

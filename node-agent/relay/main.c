@@ -26,15 +26,13 @@ struct options {
     struct vdc_tls_config tls;
 };
 
-static int usage(void)
-{
-    fputs("usage: vdc-relay {--listen IP [--port N] | --connect HOST:PORT} --unix PATH\n"
-          "                 --peer vdc://KIND/NAME --ca FILE --cert FILE --key FILE\n"
-          "                 [--timeout-s N]\n"
-          "When it is ready it says \"port N\" on standard output (N is 0 with --connect).\n",
-          stderr);
-    return 2;
-}
+static const char usage[] =
+    "Usage: vdc-relay {--listen IP [--port N] | --connect HOST:PORT} --unix PATH\n"
+    "                 --peer vdc://KIND/NAME --ca FILE --cert FILE --key FILE\n"
+    "                 [--timeout-s N]\n"
+    "\n"
+    "Carries one migration stream between a unix socket and a mutual-TLS connection to PEER.\n"
+    "When it is ready it says \"port N\" on standard output (N is 0 with --connect).\n";
 
 static bool read_options(int argc, char **argv, struct options *options)
 {
@@ -93,8 +91,13 @@ static int run(uv_loop_t *loop, const struct options *options, const struct rela
 int main(int argc, char **argv)
 {
     struct options options = {.port = "0"};
+    if (argc == 2 && strcmp(argv[1], "--help") == 0) {
+        fputs(usage, stdout);
+        return 0;
+    }
     if (!read_options(argc, argv, &options)) {
-        return usage();
+        fputs(usage, stderr);
+        return 2;
     }
     struct relay_config config = {.unix_path = options.unix_path, .address = options.connect};
     uint64_t timeout_s = TIMEOUT_DEFAULT_S;
