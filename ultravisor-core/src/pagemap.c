@@ -2,12 +2,15 @@
 /*
  * One function, set_range(), makes every change: it walks the tiers, splits what it changes in part
  * and merges what became free whole. Taking and freeing differ only in the value that they write.
+ * Runs of whole entries are written at once and their bitmaps changed word by word, because nearly
+ * every guest has an odd edge of some hundred entries.
  *
  * An entry: 0 free, 1 + owner, ABSENT, or SPLIT | table number.
  */
 #include "pagemap.h"
 
 #include <string.h>
+#include <wchar.h>
 
 #include <vdc/base.h>
 
@@ -39,15 +42,83 @@ static bool bit_get(const uint64_t *words, uint32_t i)
     return (words[i / 64] >> (i % 64) & 1) != 0;
 }
 
+/* The mask of the bits of word `w` that lie in [first, end). */
+static uint64_t word_mask(uint32_t w, uint32_t first, uint32_t end)
+{
+    uint64_t mask = UINT64_MAX;
+    if (first > w * 64) {
+        mask &= UINT64_MAX << (first - w * 64);
+    }
+    if (end < (w + 1) * 64) {
+        mask &= UINT64_MAX >> ((w + 1) * 64 - end);
+    }
+    return mask;
+}
+
+/* Writes the bits [first, end), which are not none; returns how many were set before. */
+static uint32_t bits_put(uint64_t *words, uint32_t first, uint32_t end, bool on)
+{
+    uint32_t before = 0;
+    for (uint32_t w = first / 64; w <= (end - 1) / 64; w++) {
+        uint64_t mask = word_mask(w, first, end);
+        before += (uint32_t)__builtin_popcountll(words[w] & mask);
+        words[w] = on ? words[w] | mask : words[w] & ~mask;
+    }
+    return before;
+}
+
+/* Whether the bits [first, end), which are not none, are all set. */
+static bool bits_all(const uint64_t *words, uint32_t first, uint32_t end)
+{
+    for (uint32_t w = first / 64; w <= (end - 1) / 64; w++) {
+        uint64_t mask = word_mask(w, first, end);
+        if ((words[w] & mask) != mask) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The lowest bit at or behind `from` that is set (`flip` 0) or clear (`flip` UINT64_MAX); the number
+ * of bits: none. */
+static uint32_t bit_next(const uint64_t *words, uint32_t words_len, uint32_t from, uint64_t flip)
+{
+    uint32_t w = from / 64;
+    if (w >= words_len) {
+        return words_len * 64;
+    }
+    uint64_t word = (words[w] ^ flip) & UINT64_MAX << (from % 64);
+    while (word == 0) {
+        if (++w == words_len) {
+            return words_len * 64;
+        }
+        word = words[w] ^ flip;
+    }
+    return w * 64 + (uint32_t)__builtin_ctzll(word);
+}
+
 /* Lowest set bit, UINT32_MAX: none. */
 static uint32_t bit_first(const uint64_t *words, uint32_t words_len)
 {
-    for (uint32_t w = 0; w < words_len; w++) {
-        if (words[w] != 0) {
-            return w * 64 + (uint32_t)__builtin_ctzll(words[w]);
+    uint32_t bit = bit_next(words, words_len, 0, 0);
+    return bit == words_len * 64 ? UINT32_MAX : bit;
+}
+
+/* A run of set bits: the lowest one of at least `want`, else the longest (of equals the lowest).
+ * Returns its length, at most `want`; 0: no bit is set. */
+static uint32_t find_run(const uint64_t *words, uint32_t words_len, uint32_t want, uint32_t *first)
+{
+    uint32_t longest = 0;
+    uint32_t at = bit_next(words, words_len, 0, 0);
+    while (longest < want && at < words_len * 64) {
+        uint32_t end = bit_next(words, words_len, at, UINT64_MAX);
+        if (end - at > longest) {
+            longest = end - at;
+            *first = at;
         }
+        at = bit_next(words, words_len, end, 0);
     }
-    return UINT32_MAX;
+    return VDC_MIN(longest, want);
 }
 
 static bool is_split(uint32_t entry)
@@ -59,6 +130,13 @@ static struct page_table *table_of(const struct pagemap *map, uint32_t entry)
 {
     VDC_ASSERT(is_split(entry));
     return map->tables[entry & ~SPLIT];
+}
+
+static void entries_fill(uint32_t *entries, uint32_t count, uint32_t value)
+{
+    _Static_assert(sizeof(wchar_t) == sizeof(uint32_t), "a wide character is an entry");
+    /* The C library writes 8 or 16 at once; this loop would be the half of a transaction. */
+    (void)wmemset((wchar_t *)entries, (wchar_t)value, count);
 }
 
 static void child_set(struct pagemap *map, struct page_table *table, uint32_t i, uint32_t entry)
@@ -99,9 +177,7 @@ static uint32_t table_make(struct pagemap *map, bool tier1, uint32_t fill)
         map->tables_unused = map->tables[number]->next_unused;
     }
     struct page_table *table = map->tables[number];
-    for (uint32_t i = 0; i < PAGE_FANOUT; i++) {
-        table->entry[i] = fill;
-    }
+    entries_fill(table->entry, PAGE_FANOUT, fill);
     memset(table->free, fill == FREE ? 0xff : 0, sizeof(table->free));
     memset(table->has4k, 0, sizeof(table->has4k));
     table->free_len = fill == FREE ? PAGE_FANOUT : 0;
@@ -137,13 +213,42 @@ static void has4k_put(struct page_table *table, uint32_t i, bool on)
     }
 }
 
-static void set_range_in_4k(struct pagemap *map, struct page_table *table, uint64_t addr,
-                            uint64_t bytes, uint32_t value)
+/* Sets the entries [first, first + count) of a table, dropping tables below them. */
+static void children_set(struct pagemap *map, struct page_table *table, uint32_t first,
+                         uint32_t count, uint32_t value)
 {
-    uint32_t first = (uint32_t)(addr / PAGE_4K);
-    uint32_t count = (uint32_t)(bytes / PAGE_4K);
-    for (uint32_t i = first; i < first + count; i++) {
-        child_set(map, table, i, value);
+    for (uint32_t i = first; table->split_len > 0 && i < first + count; i++) {
+        if (is_split(table->entry[i])) {
+            table_drop(map, table->entry[i]);
+            child_set(map, table, i, ABSENT);
+            has4k_put(table, i, false);
+        }
+    }
+    bool is_free = value == FREE;
+    uint32_t change = (is_free ? count : 0) - bits_put(table->free, first, first + count, is_free);
+    uint64_t *counter = table->tier1 ? &map->free_2m : &map->free_4k;
+    /* Modulo 2^n: also takes away. */
+    table->free_len += change;
+    *counter += (uint64_t)(int32_t)change;
+    entries_fill(&table->entry[first], count, value);
+}
+
+/* [addr, addr + bytes) within the 2 MiB of entry i. */
+static void set_part_of_2m(struct pagemap *map, struct page_table *table, uint32_t i, uint64_t addr,
+                           uint64_t bytes, uint32_t value)
+{
+    uint32_t entry = table->entry[i];
+    if (!is_split(entry)) {
+        entry = table_make(map, false, entry);
+        child_set(map, table, i, entry);
+    }
+    struct page_table *below = table_of(map, entry);
+    children_set(map, below, (uint32_t)(addr / PAGE_4K), (uint32_t)(bytes / PAGE_4K), value);
+    has4k_put(table, i, below->free_len > 0);
+    if (below->free_len == PAGE_FANOUT) {
+        table_drop(map, entry);
+        child_set(map, table, i, FREE);
+        has4k_put(table, i, false);
     }
 }
 
@@ -154,31 +259,25 @@ static void set_range_in_2m(struct pagemap *map, struct page_table *table, uint6
     while (bytes > 0) {
         uint32_t i = (uint32_t)(addr / PAGE_2M);
         uint64_t inside = addr % PAGE_2M;
-        uint64_t part = VDC_MIN(bytes, PAGE_2M - inside);
-        uint32_t entry = table->entry[i];
-        if (part == PAGE_2M) {
-            if (is_split(entry)) {
-                table_drop(map, entry);
-            }
-            child_set(map, table, i, value);
-            has4k_put(table, i, false);
+        uint64_t part;
+        if (inside == 0 && bytes >= PAGE_2M) {
+            part = bytes - bytes % PAGE_2M;
+            children_set(map, table, i, (uint32_t)(part / PAGE_2M), value);
         } else {
-            if (!is_split(entry)) {
-                entry = table_make(map, false, entry);
-                child_set(map, table, i, entry);
-            }
-            struct page_table *below = table_of(map, entry);
-            set_range_in_4k(map, below, inside, part, value);
-            has4k_put(table, i, below->free_len > 0);
-            if (below->free_len == PAGE_FANOUT) {
-                table_drop(map, entry);
-                child_set(map, table, i, FREE);
-                has4k_put(table, i, false);
-            }
+            part = VDC_MIN(bytes, PAGE_2M - inside);
+            set_part_of_2m(map, table, i, inside, part, value);
         }
         addr += part;
         bytes -= part;
     }
+}
+
+/* What the root knows of the split GiB i. */
+static void root_note(struct pagemap *map, uint32_t i, uint32_t run_2m, bool has4k)
+{
+    map->root_run[i] = (uint16_t)run_2m;
+    bit_put(map->root_has2m, i, run_2m > 0);
+    bit_put(map->root_has4k, i, has4k);
 }
 
 static void set_range(struct pagemap *map, uint64_t addr, uint64_t bytes, uint32_t value)
@@ -193,8 +292,7 @@ static void set_range(struct pagemap *map, uint64_t addr, uint64_t bytes, uint32
                 table_drop(map, entry);
             }
             root_set(map, i, value);
-            bit_put(map->root_has2m, i, false);
-            bit_put(map->root_has4k, i, false);
+            root_note(map, i, 0, false);
         } else {
             if (!is_split(entry)) {
                 entry = table_make(map, true, entry);
@@ -202,12 +300,14 @@ static void set_range(struct pagemap *map, uint64_t addr, uint64_t bytes, uint32
             }
             struct page_table *below = table_of(map, entry);
             set_range_in_2m(map, below, inside, part, value);
-            bool whole = below->free_len == PAGE_FANOUT;
-            bit_put(map->root_has2m, i, !whole && below->free_len > 0);
-            bit_put(map->root_has4k, i, !whole && below->has4k_len > 0);
-            if (whole) {
+            if (below->free_len == PAGE_FANOUT) {
                 table_drop(map, entry);
                 root_set(map, i, FREE);
+                root_note(map, i, 0, false);
+            } else {
+                uint32_t first;
+                root_note(map, i, find_run(below->free, TABLE_WORDS, PAGE_FANOUT, &first),
+                          below->has4k_len > 0);
             }
         }
         addr += part;
@@ -222,6 +322,7 @@ void pagemap_init(struct pagemap *map, uint64_t bytes)
     map->roots = (uint32_t)((bytes + PAGE_1G - 1) / PAGE_1G);
     map->root_words = (map->roots + 63) / 64;
     map->root = vdc_calloc(map->roots, sizeof(map->root[0]));
+    map->root_run = vdc_calloc(map->roots, sizeof(map->root_run[0]));
     map->root_free = vdc_calloc(map->root_words, sizeof(uint64_t));
     map->root_has2m = vdc_calloc(map->root_words, sizeof(uint64_t));
     map->root_has4k = vdc_calloc(map->root_words, sizeof(uint64_t));
@@ -238,6 +339,7 @@ void pagemap_deinit(struct pagemap *map)
     }
     free(map->tables);
     free(map->root);
+    free(map->root_run);
     free(map->root_free);
     free(map->root_has2m);
     free(map->root_has4k);
@@ -279,29 +381,31 @@ uint64_t pagemap_largest_free(const struct pagemap *map)
     return map->free_2m > 0 ? PAGE_2M : map->free_4k > 0 ? PAGE_4K : 0;
 }
 
-/* Length of the run of set bits from `first` on, at most `max`. */
-static uint32_t free_run(const struct page_table *table, uint32_t first, uint64_t max)
-{
-    uint32_t len = 1;
-    while (first + len < PAGE_FANOUT && len < max && bit_get(table->free, first + len)) {
-        len++;
-    }
-    return len;
-}
-
+/* A run of 2 MiB blocks, less than 1 GiB: the lowest split GiB that has a run long enough; else a
+ * GiB is split; else the longest run that there is. So memory breaks into few pieces, and what is
+ * free in the edges of others serves the next edge. */
 static uint64_t find_2m(const struct pagemap *map, uint64_t bytes, uint64_t *addr)
 {
-    uint32_t i = bit_first(map->root_has2m, map->root_words);
-    if (i == UINT32_MAX) {
-        i = bit_first(map->root_free, map->root_words);
-        VDC_ASSERT(i != UINT32_MAX);
-        *addr = i * PAGE_1G;
-        return bytes - bytes % PAGE_2M;
+    uint32_t want = (uint32_t)VDC_MIN(bytes / PAGE_2M, PAGE_FANOUT);
+    uint32_t longest = 0;
+    uint32_t i = 0;
+    uint32_t at = bit_next(map->root_has2m, map->root_words, 0, 0);
+    while (longest < want && at < map->root_words * 64) {
+        if (map->root_run[at] > longest) {
+            longest = map->root_run[at];
+            i = at;
+        }
+        at = bit_next(map->root_has2m, map->root_words, at + 1, 0);
     }
-    const struct page_table *table = table_of(map, map->root[i]);
-    uint32_t j = bit_first(table->free, TABLE_WORDS);
+    if (longest < want && map->free_1g > 0) {
+        *addr = bit_first(map->root_free, map->root_words) * PAGE_1G;
+        return want * PAGE_2M;
+    }
+    VDC_ASSERT(longest > 0);
+    uint32_t j = 0;
+    uint32_t run = find_run(table_of(map, map->root[i])->free, TABLE_WORDS, want, &j);
     *addr = i * PAGE_1G + j * PAGE_2M;
-    return free_run(table, j, bytes / PAGE_2M) * PAGE_2M;
+    return run * PAGE_2M;
 }
 
 /* Blocks of 4 KiB come from what is split already, so that large blocks stay whole. */
@@ -316,8 +420,9 @@ static uint64_t find_4k(const struct pagemap *map, uint64_t bytes, uint64_t *add
     uint32_t j = bit_first(table->has4k, TABLE_WORDS);
     const struct page_table *below = table_of(map, table->entry[j]);
     uint32_t k = bit_first(below->free, TABLE_WORDS);
+    uint32_t run = bit_next(below->free, TABLE_WORDS, k, UINT64_MAX) - k;
     *addr = i * PAGE_1G + j * PAGE_2M + k * PAGE_4K;
-    return free_run(below, k, bytes / PAGE_4K) * PAGE_4K;
+    return VDC_MIN(run * PAGE_4K, bytes);
 }
 
 void pagemap_take_next(struct pagemap *map, uint64_t bytes, uint64_t page, uint32_t owner,
@@ -325,8 +430,10 @@ void pagemap_take_next(struct pagemap *map, uint64_t bytes, uint64_t page, uint3
 {
     VDC_ASSERT(bytes > 0 && bytes % page == 0 && bytes <= pagemap_free_in(map, page));
     if (bytes >= PAGE_1G && map->free_1g > 0) {
-        *addr = bit_first(map->root_free, map->root_words) * PAGE_1G;
-        *taken = PAGE_1G;
+        uint32_t first = 0;
+        uint32_t want = (uint32_t)VDC_MIN(bytes / PAGE_1G, map->roots);
+        *taken = find_run(map->root_free, map->root_words, want, &first) * PAGE_1G;
+        *addr = first * PAGE_1G;
     } else if (bytes >= PAGE_2M && map->free_1g + map->free_2m > 0) {
         *taken = find_2m(map, bytes, addr);
     } else {
@@ -339,6 +446,10 @@ void pagemap_take_next(struct pagemap *map, uint64_t bytes, uint64_t page, uint3
 static bool table_range_is(const struct pagemap *map, const struct page_table *table, uint64_t page,
                            uint64_t addr, uint64_t bytes, uint32_t value)
 {
+    if (value == FREE && addr % page == 0 && bytes % page == 0) {
+        /* A split entry is never free whole: it would have been merged. */
+        return bits_all(table->free, (uint32_t)(addr / page), (uint32_t)((addr + bytes) / page));
+    }
     while (bytes > 0) {
         uint64_t inside = addr % page;
         uint64_t part = VDC_MIN(bytes, page - inside);
@@ -439,23 +550,37 @@ static uint32_t tally_table(const struct pagemap *map, uint32_t entry, bool tier
     return free_len;
 }
 
+/* The longest run of free entries, by looking at each. */
+static uint32_t tally_run(const struct page_table *table)
+{
+    uint32_t longest = 0;
+    uint32_t run = 0;
+    for (uint32_t i = 0; i < PAGE_FANOUT; i++) {
+        run = table->entry[i] == FREE ? run + 1 : 0;
+        longest = VDC_MAX(longest, run);
+    }
+    return longest;
+}
+
 enum vdc_rc pagemap_check(const struct pagemap *map, struct vdc_err *err)
 {
     struct tally tally = {0};
     for (uint32_t i = 0; i < map->roots; i++) {
         uint32_t free_len = 0;
         uint32_t has4k_len = 0;
+        uint32_t run = 0;
         bool is_free = map->root[i] == FREE;
         tally.free_1g += is_free;
         if (is_split(map->root[i])) {
+            run = tally_run(table_of(map, map->root[i]));
             free_len = tally_table(map, map->root[i], true, &has4k_len, &tally);
             tally.wrong =
                 free_len == PAGE_FANOUT ? "a free 1 GiB table was not merged" : tally.wrong;
         }
         if (bit_get(map->root_free, i) != is_free ||
             bit_get(map->root_has2m, i) != (free_len > 0) ||
-            bit_get(map->root_has4k, i) != (has4k_len > 0)) {
-            tally.wrong = "the root's bitmaps differ from its entries";
+            bit_get(map->root_has4k, i) != (has4k_len > 0) || map->root_run[i] != run) {
+            tally.wrong = "the root's bitmaps or runs differ from its entries";
         }
     }
     uint32_t unused = 0;

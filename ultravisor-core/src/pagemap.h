@@ -13,8 +13,8 @@
  * free is merged into one free entry (buddies), so the free structure depends on what is free now
  * and not on history: equal states make equal choices.
  *
- * Each tier has bitmaps of what is free, so the lowest free block of a size is found by scanning
- * words, 64 blocks at a time.
+ * Each tier has bitmaps of what is free, so free runs of a size are found by scanning words, 64
+ * blocks at a time, and the root knows the longest free run in each split GiB.
  */
 #ifndef VDC_PAGEMAP_H
 #define VDC_PAGEMAP_H
@@ -45,6 +45,7 @@ struct pagemap {
     uint32_t roots;       /* entries of tier 0 */
     uint32_t root_words;  /* words of each bitmap over them */
     uint32_t *root;       /* entries */
+    uint16_t *root_run;   /* of a split entry: longest run of free 2 MiB entries; else 0 */
     uint64_t *root_free;  /* bit: free whole */
     uint64_t *root_has2m; /* bit: split, with a free 2 MiB entry */
     uint64_t *root_has4k; /* bit: split, with a free 4 KiB entry somewhere below */
@@ -64,9 +65,10 @@ uint64_t pagemap_free_in(const struct pagemap *map, uint64_t page);
 /* Largest free block: 1 GiB, 2 MiB, 4 KiB, 0. */
 uint64_t pagemap_largest_free(const struct pagemap *map);
 
-/* Takes the next run for a demand of `bytes` (> 0, multiple of `page`), at most so much: the
- * lowest free 1 GiB block while they fit, then 2 MiB blocks, then 4 KiB (only if page is 4K). The
- * run is contiguous and one owner's; call again for the rest. bytes <= pagemap_free_in(page). */
+/* Takes the next run for a demand of `bytes` (> 0, multiple of `page`), at most so much: 1 GiB
+ * blocks while they fit, then 2 MiB blocks, then 4 KiB (only if page is 4K). Of each size the lowest
+ * run that is long enough, else the longest, so that the demand lies in few pieces. The run is
+ * contiguous and one owner's; call again for the rest. bytes <= pagemap_free_in(page). */
 void pagemap_take_next(struct pagemap *map, uint64_t bytes, uint64_t page, uint32_t owner,
                        uint64_t *addr, uint64_t *taken);
 

@@ -204,8 +204,8 @@ struct vdc_op_cpu_release {
     uint32_t shared_milli;
 };
 
-/* Guests: `bytes` a multiple of 2 MiB; others of 4 KiB. Resolved as few large blocks first, lowest
- * addresses first; VDC_NUMA_ANY goes through the NUMA nodes in ascending order, using the first
+/* Guests: `bytes` a multiple of 2 MiB; others of 4 KiB. Resolved as few large blocks: of each size
+ * the lowest run that is long enough, else the longest; VDC_NUMA_ANY goes through the NUMA nodes in ascending order, using the first
  * that holds all of it, else several. */
 struct vdc_op_memory_assign {
     struct vdc_id id;
