@@ -395,7 +395,11 @@ void vdc_journal_append(struct vdc_journal *j, uint64_t sequence, const void *da
     j->tail += bytes;
     j->queued_bytes += bytes;
     j->written_bytes += bytes;
-    pump(j);
+    /* The answer to one acknowledgement is often the next request: all that are asked from within the
+     * callbacks of one group shall be in the next, not one of them alone and the rest behind it. */
+    if (!j->in_callback) {
+        pump(j);
+    }
 }
 
 /* Largest frame that is planned for; small segments (tests) bound their records with them. */
