@@ -6,6 +6,7 @@
 #                                   its nodes; ends it when the script ends, and keeps its logs if a check failed
 #   lab ...                         deploy/lab for it
 #   api METHOD PATH [BODY [HEADER ...]]   a raw REST request: sets api_status and api_body
+#   check_logs                      a check: no program of it has reported a sanitizer's finding or a failed assertion
 #   create NAME APP                 a partition of 128 MiB with a disk; waits until its guest counts
 #
 # Programs are taken from $VDC_BUILD/bin (set by tests/run).
@@ -64,4 +65,12 @@ api() {
 create() {
     vdc partition create "$1" --label "app=$2" --class gold --vcpus 1 --memory 128MiB --disk 16MiB --wait >/dev/null
     wait_until 120 counted "$(partition "$1" .id)" 'n[0-9]' '*' 0
+}
+
+quiet_logs() {
+    ! grep -rslE 'AddressSanitizer|LeakSanitizer|runtime error:|assertion failed|Assertion' "$dir/log" "$dir/run" \
+        --include='*.log' --exclude='console.log*'
+}
+check_logs() {
+    check "no program reported a sanitizer's finding or a failed assertion" quiet_logs
 }

@@ -42,4 +42,5 @@ for k in $(seq 1 20); do
 done
 check "only one of all these runs the guest" wait_until 20 one_runs
 echo "downtimes in ms: $(tr '\n' ' ' <"$dir/downtimes")"
+check_logs
 check_end

@@ -116,4 +116,5 @@ check "an expression with an unknown attribute is refused" \
     refused_at "$(line_of 'partition.labels.app == "db"')" 'lables' 's/partition.labels.app == "db"/partition.lables.app == "db"/'
 version() { vdc zone list -o json | jq '.[0].policy_version'; }
 check "the policy in force is still the first" test "$(version)" = 1
+check_logs
 check_end
