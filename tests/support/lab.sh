@@ -68,7 +68,7 @@ create() {
 }
 
 quiet_logs() {
-    ! grep -rslE 'AddressSanitizer|LeakSanitizer|runtime error:|assertion failed|Assertion' "$dir/log" "$dir/run" \
+    ! grep -rslE 'Sanitizer|runtime error: |this must hold but does not|out of memory: ' "$dir/log" "$dir/run" \
         --include='*.log' --exclude='console.log*'
 }
 check_logs() {
