@@ -115,6 +115,10 @@ static void begin_cancel(struct vdc_agent *agent, struct guest *guest)
         agent_guest_reconcile(agent, guest);
         return;
     }
+    if (!guest->has_state) {
+        guest->command.step = COMMAND_STATE;
+        return;
+    }
     switch (guest->state.phase) {
     case VDC_PHASE_MIGRATING:
     case VDC_PHASE_SWITCHOVER:
@@ -137,6 +141,8 @@ static void begin_cancel(struct vdc_agent *agent, struct guest *guest)
     case VDC_PHASE_STOPPING:
     case VDC_PHASE_STOPPED:
     case VDC_PHASE_FAILED:
+        /* A migrate_out may be on its way to the monitor: without a relay it leads nowhere. */
+        stop_relay(agent, guest);
         agent_command_finish(agent, guest, VDC_RC_OK, "");
         return;
     }
@@ -317,6 +323,10 @@ void agent_command_take_reply(struct vdc_agent *agent, const struct vdc_agent_ev
 
 void agent_command_follow_state(struct vdc_agent *agent, struct guest *guest)
 {
+    if (guest->command.step == COMMAND_STATE) {
+        begin_cancel(agent, guest);
+        return;
+    }
     if (guest->command.step != COMMAND_HANDOVER) {
         return;
     }

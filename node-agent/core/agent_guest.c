@@ -150,7 +150,9 @@ void agent_guest_doom(struct vdc_agent *agent, struct guest *guest, const char *
 bool agent_guest_any_process(const struct vdc_agent *agent, const char *zone)
 {
     for (const struct guest *guest = agent->guests; guest != NULL; guest = guest->hh.next) {
-        if (strcmp(guest->zone, zone) == 0 && guest->process != VDC_AGENT_IDLE) {
+        /* One that the database does not know (its journal was lost) may be of any zone. */
+        bool may_be = guest->zone[0] == 0 || strcmp(guest->zone, zone) == 0;
+        if (may_be && guest->process != VDC_AGENT_IDLE) {
             return true;
         }
     }
@@ -548,6 +550,13 @@ void agent_guest_take_gone(struct vdc_agent *agent, const struct vdc_agent_event
         guest->relay = false;
         guest->relay_port = 0;
         agent_act(agent, VDC_AGENT_DO_RELAY_STOP, &guest->key);
+    }
+    if (guest->command.step != COMMAND_NONE &&
+        guest->command.msg.kind == VDC_COMMAND_MIGRATE_CANCEL) {
+        /* The leader has said that it runs here, and what it asks for has come about: nobody would
+         * say so again. */
+        clear_handover(agent, guest);
+        agent_command_finish(agent, guest, VDC_RC_OK, "");
     }
     agent_command_finish(agent, guest, VDC_RC_UNAVAILABLE, guest->state.reason);
     const struct vdc_partition *partition =

@@ -13,6 +13,7 @@ enum command_step {
     COMMAND_NONE,
     COMMAND_RELAY,    /* waits for RELAY_READY */
     COMMAND_REPLY,    /* waits for the monitor's reply */
+    COMMAND_STATE,    /* cancel: waits for the first word of an adopted monitor */
     COMMAND_HANDOVER, /* cancel: waits until the monitor has left `handover` either way */
 };
 

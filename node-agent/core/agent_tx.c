@@ -112,6 +112,11 @@ static void note_op(struct vdc_agent *agent, const struct vdc_op *op, uint64_t s
         if (guest != NULL) {
             guest->touched = sequence;
             guest->ended_itself = false;
+            if (guest->handover && op->partition_set_run.run == VDC_RUN_RUNNING) {
+                /* No migration is under way any more, or its leader would not start it here. */
+                guest->handover = false;
+                agent_act(agent, VDC_AGENT_DO_HANDOVER, &guest->key)->handover = false;
+            }
             guest->failures = 0;
             guest->restart_at = (vdc_mono){0};
         }

@@ -376,6 +376,26 @@ Test(node_core, a_fenced_node_destroys_all_it_ran_before_it_joins_again)
     cr_assert(!vdc_run_lease_valid(&zone.lease, b.now));
 }
 
+Test(node_core, a_node_without_its_journal_joins_when_all_that_it_ran_is_dead)
+{
+    bench_restart(&b, 0);
+    struct vdc_agent_event found = {.kind = VDC_AGENT_FOUND, .key = key_of(7, 3)};
+    found.found.alive = true;
+    found.found.generation = 3;
+    bench_step(&b, &found);
+    struct vdc_agent_event event = {.kind = VDC_AGENT_RECOVERED};
+    bench_step(&b, &event);
+    has(&b, "kill p7.3");
+    bench_durable(&b);
+    bench_session_up(&b, 0, "m1");
+    bench_lead(&b, 0, 2, 2, true);
+    bench_durable(&b);
+    lacks(&b, "zone_joined");
+    bench_gone(&b, 7, 3, "killed");
+    bench_durable(&b);
+    has(&b, "zone_joined");
+}
+
 Test(node_core, the_same_fencing_told_twice_destroys_once)
 {
     bench_join(&b);
@@ -741,6 +761,68 @@ Test(node_core, a_cancel_after_the_stream_was_complete_resumes_the_source)
     bench_reply(&b, 1, 1, VDC_RC_OK);
     has(&b, "unmark p1.1");
     has(&b, "command_result OK");
+}
+
+Test(node_core, a_cancel_waits_for_the_first_word_of_an_adopted_monitor)
+{
+    bench_join(&b);
+    bench_run_guest(&b, 1, 1);
+    bench_restart(&b, b.journalled);
+    find(1, 1, true);
+    struct vdc_agent_event event = {.kind = VDC_AGENT_RECOVERED};
+    bench_step(&b, &event);
+    bench_session_up(&b, 0, "m1");
+    bench_lead(&b, 0, 1, 1, false);
+    bench_command(&b, 1, 1, VDC_COMMAND_MIGRATE_CANCEL);
+    lacks(&b, "command_result"); /* it may stand still at the switch-over */
+    bench_state(&b, 1, 1, VDC_PHASE_SWITCHOVER);
+    has(&b, "ask p1.1 migrate_cancel");
+    bench_reply(&b, 1, 1, VDC_RC_OK);
+    has(&b, "command_result OK");
+}
+
+static void hand_over(uint64_t n)
+{
+    bench_run_guest(&b, n, 1);
+    bench_state(&b, n, 1, VDC_PHASE_SWITCHOVER);
+    bench_command(&b, n, 1, VDC_COMMAND_MIGRATE_CONTINUE);
+    bench_reply(&b, n, 1, VDC_RC_OK);
+    bench_state(&b, n, 1, VDC_PHASE_HANDOVER);
+}
+
+Test(node_core, a_source_that_dies_while_it_is_told_to_go_on_is_started_again)
+{
+    bench_join(&b);
+    hand_over(1);
+    bench_command(&b, 1, 1, VDC_COMMAND_MIGRATE_CANCEL);
+    lacks(&b, "command_result");
+    bench_gone(&b, 1, 1, "killed");
+    in_order(&b, "unmark p1.1", "command_result OK");
+    bench_tick(&b, VDC_AGENT_RESTART_FIRST_NS);
+    has(&b, "start p1.1");
+}
+
+Test(node_core, a_start_by_the_leader_ends_what_a_hand_over_left_open)
+{
+    bench_join(&b);
+    hand_over(1);
+    bench_gone(&b, 1, 1, "killed");
+    bench_set_run(&b, 1, 1, VDC_RUN_RUNNING);
+    bench_durable(&b);
+    has(&b, "start p1.1");
+}
+
+Test(node_core, a_cancel_right_behind_migrate_out_breaks_the_stream)
+{
+    bench_join(&b);
+    bench_run_guest(&b, 1, 1);
+    bench_command(&b, 1, 1, VDC_COMMAND_MIGRATE_OUT);
+    struct vdc_agent_event ready = {.kind = VDC_AGENT_RELAY_READY, .key = key_of(1, 1)};
+    bench_step(&b, &ready);
+    has(&b, "ask p1.1 migrate_out");
+    bench_command(&b, 1, 1,
+                  VDC_COMMAND_MIGRATE_CANCEL); /* the monitor has not said that it began */
+    has(&b, "relay-stop p1.1");
 }
 
 Test(node_core, a_cancel_displaces_the_command_under_way)
