@@ -28,6 +28,7 @@ struct options {
     const char *accel;
     const char *qemu;
     int view_fd;
+    int lock_fd;
     bool unconfined;
     bool probe;
 };
@@ -36,13 +37,14 @@ static void usage(FILE *out)
 {
     (void)fputs(
         "usage: vdc-monitor --dir DIR --config FILE --view-fd N [--accel auto|kvm|tcg]\n"
-        "                   [--qemu PATH] [--unconfined]\n"
+        "                   [--lock-fd N] [--qemu PATH] [--unconfined]\n"
         "       vdc-monitor --probe\n"
         "\n"
         "Runs one guest partition in QEMU until it ends. Started by vdc-node-agent.\n"
         "  --dir DIR      directory of the partition's files; monitor.sock is made there\n"
         "  --config FILE  launch configuration (JSON)\n"
         "  --view-fd N    descriptor of the partition's view, open for reading\n"
+        "  --lock-fd N    descriptor that this program and QEMU keep open as long as they live\n"
         "  --accel A      auto (default: KVM if it is usable, else TCG), kvm or tcg\n"
         "  --qemu PATH    the emulator (" QEMU_DEFAULT ")\n"
         "  --unconfined   for development without root: no namespaces, user and capabilities\n"
@@ -53,11 +55,23 @@ static void usage(FILE *out)
 
 static int parse_options(int argc, char **argv, struct options *options)
 {
-    enum { DIR_OPTION = 256, CONFIG, VIEW_FD, ACCEL, QEMU, UNCONFINED, PROBE, HELP, VERSION };
+    enum {
+        DIR_OPTION = 256,
+        CONFIG,
+        VIEW_FD,
+        LOCK_FD,
+        ACCEL,
+        QEMU,
+        UNCONFINED,
+        PROBE,
+        HELP,
+        VERSION
+    };
     static const struct option long_options[] = {
         {"dir", required_argument, NULL, DIR_OPTION},
         {"config", required_argument, NULL, CONFIG},
         {"view-fd", required_argument, NULL, VIEW_FD},
+        {"lock-fd", required_argument, NULL, LOCK_FD},
         {"accel", required_argument, NULL, ACCEL},
         {"qemu", required_argument, NULL, QEMU},
         {"unconfined", no_argument, NULL, UNCONFINED},
@@ -82,6 +96,12 @@ static int parse_options(int argc, char **argv, struct options *options)
                 return EXIT_USAGE;
             }
             options->view_fd = (int)number;
+            break;
+        case LOCK_FD:
+            if (!vdc_parse_u64(optarg, 1023, &number)) {
+                return EXIT_USAGE;
+            }
+            options->lock_fd = (int)number;
             break;
         case ACCEL:
             options->accel = optarg;
@@ -171,6 +191,7 @@ static int run(const struct options *options)
         .dir = options->dir,
         .qemu = options->qemu,
         .view_fd = options->view_fd,
+        .lock_fd = options->lock_fd,
         .unconfined = options->unconfined,
         .launch = launch,
     };

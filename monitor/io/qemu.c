@@ -247,6 +247,13 @@ enum vdc_rc vdc_qemu_start(const struct vdc_monitor_config *config,
     enum vdc_rc rc;
 
     *qemu = (struct vdc_qemu){.qmp_fd = -1, .console_fd = -1, .agent_fd = -1, .stderr_fd = -1};
+    if (config->lock_fd > 0) {
+        int lock = fcntl(config->lock_fd, F_DUPFD_CLOEXEC, 0);
+        if (lock < 0) {
+            return vdc_err_errno(err, errno, "lock descriptor %d", config->lock_fd);
+        }
+        start_add_fd(&start, lock, VDC_QEMU_FD_LOCK);
+    }
     rc = open_fds(qemu, &start, config->launch, err);
     if (rc == VDC_RC_OK) {
         rc = spawn_qemu(qemu, &start, config, view, err);

@@ -2,7 +2,9 @@
 /*
  * A place is made by the first publish, adopted by agent_places_find(), and dropped by agent_places_forget(). Its
  * processes are named by (pid, start time) only. "Gone" is told when monitor *and* QEMU have ended:
- * QEMU dies with its monitor (PR_SET_PDEATHSIG), and where its pid is known that is checked.
+ * both hold the lock (flock) on the file `lock` of their directory from before the monitor's first
+ * instruction until the kernel has taken their last descriptor, so a free lock is the proof, also when
+ * this program died before it could note a pid, or QEMU dies slowly after its monitor was killed.
  */
 #include "places.h"
 
@@ -12,6 +14,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -40,6 +43,8 @@
 #define RELAY_TIMEOUT_S "60"
 #define MONITOR_JSON_MAX 4096
 #define PATH_TEXT_MAX 1024
+/* How often it is looked whether the processes of a guest that were killed have ended. */
+#define LOCK_POLL_MS 20
 
 struct relay {
     uint32_t magic;
@@ -66,6 +71,7 @@ struct place {
     struct vdc_proc_watch *monitor_watch;
     struct vdc_proc qemu;
     struct vdc_proc_watch *qemu_watch;
+    uv_timer_t *lock_timer; /* waits for the lock to be free; NULL: does not */
     struct monitor_client *client;
     struct relay *relay;
     uint32_t slot; /* uid_base + slot; 0: none yet */
@@ -266,10 +272,130 @@ static void finish_gone(struct place *place)
     deliver(place, &event);
 }
 
+/* --- the lock --- */
+
+/* OK with *fd: the lock is ours until all copies of *fd are closed. CONFLICT: a process of the guest
+ * has it. */
+static enum vdc_rc take_lock(const struct place *place, int *fd, struct vdc_err *err)
+{
+    vdc_autofree char *path = vdc_asprintf("%s/lock", place->dir);
+    *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (*fd < 0) {
+        return vdc_err_errno(err, errno, "open %s", path);
+    }
+    if (flock(*fd, LOCK_EX | LOCK_NB) == 0) {
+        return VDC_RC_OK;
+    }
+    int errnum = errno;
+    close(*fd);
+    *fd = -1;
+    if (errnum == EWOULDBLOCK) {
+        return vdc_err_set(err, VDC_RC_CONFLICT, "a process of its last start has not ended");
+    }
+    return vdc_err_errno(err, errnum, "lock %s", path);
+}
+
+static bool lock_is_held(const struct place *place)
+{
+    int fd;
+    if (!vdc_file_exists(place->dir)) {
+        return false;
+    }
+    enum vdc_rc rc = take_lock(place, &fd, NULL);
+    if (rc == VDC_RC_OK) {
+        close(fd);
+    }
+    return rc == VDC_RC_CONFLICT;
+}
+
+static bool has_open(pid_t pid, const struct stat *file)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
+    DIR *dir = opendir(path);
+    bool found = false;
+    struct dirent *entry;
+    while (dir != NULL && !found && (entry = readdir(dir)) != NULL) {
+        struct stat info;
+        found = entry->d_name[0] != '.' && fstatat(dirfd(dir), entry->d_name, &info, 0) == 0 &&
+                info.st_dev == file->st_dev && info.st_ino == file->st_ino;
+    }
+    if (dir != NULL) {
+        closedir(dir);
+    }
+    return found;
+}
+
+/* Kills whoever holds the lock: seldom called, so reading all of /proc is cheap enough. */
+static void kill_holders(const struct place *place, bool log)
+{
+    vdc_autofree char *path = vdc_asprintf("%s/lock", place->dir);
+    struct stat file;
+    DIR *dir = stat(path, &file) == 0 ? opendir("/proc") : NULL;
+    struct dirent *entry;
+    while (dir != NULL && (entry = readdir(dir)) != NULL) {
+        uint64_t pid;
+        struct vdc_proc proc;
+        struct vdc_err err;
+        if (vdc_parse_u64(entry->d_name, INT32_MAX, &pid) && (pid_t)pid != getpid() &&
+            vdc_proc_find((pid_t)pid, &proc, NULL) == VDC_RC_OK && has_open((pid_t)pid, &file) &&
+            vdc_proc_kill(&proc, SIGKILL, &err) == VDC_RC_OK && log) {
+            vdc_log_warn("%s: process %d holds its lock and is nobody's -> killed", place->dir,
+                         (int)pid);
+        }
+    }
+    if (dir != NULL) {
+        closedir(dir);
+    }
+}
+
+static void free_timer(uv_handle_t *handle)
+{
+    free(handle);
+}
+
+static void stop_lock_timer(struct place *place)
+{
+    if (place->lock_timer != NULL) {
+        uv_close((uv_handle_t *)place->lock_timer, free_timer);
+        place->lock_timer = NULL;
+    }
+}
+
+static void on_lock_timer(uv_timer_t *timer)
+{
+    struct place *place = place_of(timer->data);
+    if (lock_is_held(place)) {
+        kill_holders(place, false);
+    } else {
+        stop_lock_timer(place);
+        finish_gone(place);
+    }
+}
+
+/* True: processes of the guest live on; they are killed, and GONE comes when they have ended. */
+static bool await_lock(struct place *place)
+{
+    if (!lock_is_held(place)) {
+        return false;
+    }
+    kill_holders(place, true);
+    if (place->lock_timer == NULL) {
+        place->lock_timer = VDC_NEW(uv_timer_t);
+        uv_timer_init(place->owner->config.loop, place->lock_timer);
+        place->lock_timer->data = place;
+    }
+    uv_timer_start(place->lock_timer, on_lock_timer, LOCK_POLL_MS, LOCK_POLL_MS);
+    return true;
+}
+
 static void on_qemu_exit(void *data, const struct vdc_proc_exit *how)
 {
     (void)how;
-    finish_gone(place_of(data));
+    struct place *place = place_of(data);
+    if (!await_lock(place)) {
+        finish_gone(place);
+    }
 }
 
 static void on_monitor_exit(void *data, const struct vdc_proc_exit *how)
@@ -287,7 +413,9 @@ static void on_monitor_exit(void *data, const struct vdc_proc_exit *how)
             return;
         }
     }
-    finish_gone(place);
+    if (!await_lock(place)) {
+        finish_gone(place);
+    }
 }
 
 static void on_state(void *data, const struct vdc_agent_monitor_state *state,
@@ -462,7 +590,7 @@ static enum vdc_rc remove_stale(const struct place *place, struct vdc_err *err)
     return rc;
 }
 
-static enum vdc_rc spawn_monitor(struct place *place, struct vdc_err *err)
+static enum vdc_rc spawn_monitor(struct place *place, int lock, struct vdc_err *err)
 {
     const struct places_config *config = &place->owner->config;
     int view = open(place->view_path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
@@ -472,14 +600,14 @@ static enum vdc_rc spawn_monitor(struct place *place, struct vdc_err *err)
     vdc_autofree char *program = vdc_asprintf("%s/%s", config->program_dir, PLACES_MONITOR);
     vdc_autofree char *launch = vdc_asprintf("%s/config.json", place->dir);
     vdc_autofree char *log = vdc_asprintf("%s/monitor.log", place->dir);
-    const char *argv[] = {program, "--dir",   place->dir,          "--view-fd",
-                          "3",     "--accel", config->accelerator, "--config",
-                          launch,  NULL};
-    struct vdc_spawn_fd fd = {.fd = view, .as = 3};
+    const char *argv[] = {
+        program,    "--dir", place->dir,  "--view-fd", "3", "--accel", config->accelerator,
+        "--config", launch,  "--lock-fd", "4",         NULL};
+    struct vdc_spawn_fd fds[] = {{.fd = view, .as = 3}, {.fd = lock, .as = 4}};
     struct vdc_spawn_config spawn = {
         .argv = argv,
-        .fds = &fd,
-        .fd_count = 1,
+        .fds = fds,
+        .fd_count = VDC_COUNT_OF(fds),
         .log_path = log,
         .detached = true,
     };
@@ -500,9 +628,13 @@ static enum vdc_rc note_monitor(const struct place *place, struct vdc_err *err)
 static enum vdc_rc start(struct place *place, const struct vdc_agent_action *action,
                          struct vdc_err *err)
 {
+    int lock = -1;
     enum vdc_rc rc = map_view(place, err);
     if (rc == VDC_RC_OK) {
         rc = vdc_dir_make(place->dir, 0750, err);
+    }
+    if (rc == VDC_RC_OK) {
+        rc = take_lock(place, &lock, err);
     }
     if (rc == VDC_RC_OK) {
         rc = remove_stale(place, err);
@@ -511,7 +643,10 @@ static enum vdc_rc start(struct place *place, const struct vdc_agent_action *act
         rc = write_launch(place, action, err);
     }
     if (rc == VDC_RC_OK) {
-        rc = spawn_monitor(place, err);
+        rc = spawn_monitor(place, lock, err);
+    }
+    if (lock >= 0) {
+        close(lock); /* the monitor has its own copy */
     }
     if (rc != VDC_RC_OK) {
         return rc;
@@ -541,7 +676,7 @@ void agent_places_kill(struct places *places, const struct vdc_agent_key *key)
     struct place *place = find(places, key);
     struct vdc_err err;
     if (place == NULL || place->monitor.pid == 0) {
-        if (place == NULL || place->qemu_watch == NULL) {
+        if (place == NULL || (place->qemu_watch == NULL && place->lock_timer == NULL)) {
             vdc_err_set(&err, VDC_RC_NOT_FOUND, "there was no process");
             fail_later(places, key, VDC_AGENT_MONITOR_GONE, &err);
         }
@@ -846,6 +981,7 @@ static void drop(struct place *place)
     agent_places_stop_relay(place->owner, &place->key);
     vdc_proc_watch_close(place->monitor_watch);
     vdc_proc_watch_close(place->qemu_watch);
+    stop_lock_timer(place);
     agent_monitor_client_close(place->client);
     if (place->view != NULL) {
         munmap(place->view, VDC_VIEW_BYTES);
@@ -1014,6 +1150,9 @@ static void adopt(struct places *places, const struct vdc_agent_key *key)
         } else {
             vdc_log_error("adopt %s: %s", place->dir, vdc_err_text(&err));
         }
+    } else {
+        /* Begun and not noted by an agent that died there, or left by a monitor that was killed. */
+        event.found.alive = await_lock(place);
     }
     deliver(place, &event);
 }

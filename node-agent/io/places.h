@@ -3,7 +3,8 @@
  * The guests' places on this machine, as the core's actions ask for them:
  *
  *   RUN/partitions/ID.GEN/   monitor.json (pid, start time), monitor.sock, config.json, console.log,
- *                            monitor.log, final.json, handover (a mark), relay.sock, relay.log
+ *                            monitor.log, final.json, handover (a mark), relay.sock, relay.log,
+ *                            lock (held by monitor and QEMU as long as they live)
  *   RUN/views/ID.GEN         the view; 0640, mapped shared and writable only here
  *
  * Nothing calls back from within a function of this header: what fails at once is delivered by

@@ -23,6 +23,7 @@ struct vdc_monitor_config {
     const char *dir;  /* of this partition's files; exists */
     const char *qemu; /* absolute path of the program */
     int view_fd;      /* read-only, VDC_VIEW_BYTES; taken */
+    int lock_fd; /* kept open here and in QEMU: who locked it knows when both are gone; 0: none */
     bool kvm;
     bool unconfined;
     const struct vdc_launch *launch;

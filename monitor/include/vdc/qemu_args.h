@@ -16,6 +16,7 @@
 #define VDC_QEMU_FD_QMP 3
 #define VDC_QEMU_FD_CONSOLE 4
 #define VDC_QEMU_FD_AGENT 5
+#define VDC_QEMU_FD_LOCK 6 /* not used by QEMU, only held */
 #define VDC_QEMU_FD_DISK 10
 #define VDC_QEMU_FDS_MAX (VDC_QEMU_FD_DISK + 2 * VDC_LAUNCH_DISKS_MAX)
 
