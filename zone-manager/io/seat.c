@@ -524,33 +524,42 @@ static void on_campaign(void *data, enum vdc_rc rc, const struct vdc_etcd_result
     }
 }
 
-/* Tries to become the leader where nobody is. */
-static void campaign(struct seat *seat)
+/* Writes our name to the zone's leader key under the present lease, if the key has that create_revision. */
+static bool put_leader(struct seat *seat, int64_t create_revision, vdc_etcd_txn_cb cb)
 {
     struct manager *manager = seat->manager;
-    if (manager->stopping || seat->state != SEAT_FOLLOWING || seat->leader_revision != 0 ||
-        seat->record.policy_version == 0 || manager->lease_id == 0) {
-        return;
-    }
     char key[VDC_KEY_CAP];
     vdc_key_leader(key, seat->zone);
     struct vdc_buf value = {0};
     leader_value(manager, &value);
-    struct vdc_etcd_compare absent = {
-        .key = key, .target = VDC_ETCD_CREATE_REVISION, .relation = VDC_ETCD_EQUAL, .number = 0};
+    struct vdc_etcd_compare as_known = {.key = key,
+                                        .target = VDC_ETCD_CREATE_REVISION,
+                                        .relation = VDC_ETCD_EQUAL,
+                                        .number = create_revision};
     struct vdc_etcd_op put = {.kind = VDC_ETCD_PUT,
                               .key = key,
                               .value = value.data,
                               .value_len = value.len,
                               .lease = manager->lease_id};
     struct vdc_etcd_txn txn = {
-        .compares = &absent, .compare_count = 1, .then = &put, .then_count = 1};
-    seat->state = SEAT_CAMPAIGNING;
-    if (vdc_etcd_txn(manager->etcd, &txn, on_campaign, seat, NULL) != VDC_RC_OK) {
-        seat->state = SEAT_FOLLOWING;
+        .compares = &as_known, .compare_count = 1, .then = &put, .then_count = 1};
+    bool sent = vdc_etcd_txn(manager->etcd, &txn, cb, seat, NULL) == VDC_RC_OK;
+    vdc_buf_deinit(&value);
+    if (!sent) {
         retry_later(manager);
     }
-    vdc_buf_deinit(&value);
+    return sent;
+}
+
+/* Tries to become the leader where nobody is. */
+static void campaign(struct seat *seat)
+{
+    struct manager *manager = seat->manager;
+    if (!manager->stopping && seat->state == SEAT_FOLLOWING && seat->leader_revision == 0 &&
+        seat->record.policy_version != 0 && manager->lease_id != 0 &&
+        put_leader(seat, 0, on_campaign)) {
+        seat->state = SEAT_CAMPAIGNING;
+    }
 }
 
 static void on_retaken(void *data, enum vdc_rc rc, const struct vdc_etcd_result *result,
@@ -584,31 +593,10 @@ static void on_retaken(void *data, enum vdc_rc rc, const struct vdc_etcd_result 
 static void retake(struct seat *seat)
 {
     struct manager *manager = seat->manager;
-    if (seat->core == NULL || seat->retaking || seat->lease_id == manager->lease_id ||
-        manager->lease_id == 0) {
-        return;
+    if (seat->core != NULL && !seat->retaking && seat->lease_id != manager->lease_id &&
+        manager->lease_id != 0) {
+        seat->retaking = put_leader(seat, seat->epoch, on_retaken);
     }
-    char key[VDC_KEY_CAP];
-    vdc_key_leader(key, seat->zone);
-    struct vdc_buf value = {0};
-    leader_value(manager, &value);
-    struct vdc_etcd_compare ours = {.key = key,
-                                    .target = VDC_ETCD_CREATE_REVISION,
-                                    .relation = VDC_ETCD_EQUAL,
-                                    .number = seat->epoch};
-    struct vdc_etcd_op put = {.kind = VDC_ETCD_PUT,
-                              .key = key,
-                              .value = value.data,
-                              .value_len = value.len,
-                              .lease = manager->lease_id};
-    struct vdc_etcd_txn txn = {
-        .compares = &ours, .compare_count = 1, .then = &put, .then_count = 1};
-    seat->retaking = true;
-    if (vdc_etcd_txn(manager->etcd, &txn, on_retaken, seat, NULL) != VDC_RC_OK) {
-        seat->retaking = false;
-        retry_later(manager);
-    }
-    vdc_buf_deinit(&value);
 }
 
 /* ---- the store lease ---- */
