@@ -59,8 +59,9 @@ struct slot {
     size_t blocks_cap;
     uint8_t *config;
     size_t config_cap;
-    struct vdc_digest fixed; /* of what never changes */
-    struct vdc_digest item;  /* its part of the database's digest, blocks and CPUs apart */
+    struct vdc_digest fixed;   /* of what never changes */
+    struct vdc_digest holding; /* what the items of its CPUs and blocks begin with */
+    struct vdc_digest item;    /* its part of the database's digest, blocks and CPUs apart */
     uint32_t next_unused;
     uint32_t next_in_claim;
 };
@@ -199,7 +200,8 @@ void slot_set_config(struct slot *slot, const uint8_t *config, uint32_t len);
 /* Into (out of) the tables and the digest; holds nothing. */
 void slot_enter(struct vdc_allocdb *db, struct slot *slot);
 void slot_leave(struct vdc_allocdb *db, struct slot *slot);
-/* Hash of what never changes but by a new configuration; then slot_refresh. */
+/* Hash of what never changes but by a new configuration, before anything is assigned; then
+ * slot_refresh. */
 void slot_rehash(struct slot *slot);
 void slot_refresh(struct vdc_allocdb *db, struct slot *slot);
 
@@ -215,8 +217,18 @@ void undo_all(struct vdc_allocdb *db);
 /* The transaction stands: stamps what it touched with `sequence`, lets go of what it saved. */
 void undo_forget(struct vdc_allocdb *db, uint64_t sequence);
 
-void digest_add(struct vdc_digest *digest, const struct vdc_digest *item);
-void digest_sub(struct vdc_digest *digest, const struct vdc_digest *item);
+static inline void digest_add(struct vdc_digest *digest, const struct vdc_digest *item)
+{
+    digest->lo += item->lo;
+    digest->hi += item->hi;
+}
+
+static inline void digest_sub(struct vdc_digest *digest, const struct vdc_digest *item)
+{
+    digest->lo -= item->lo;
+    digest->hi -= item->hi;
+}
+
 struct vdc_digest digest_of_cpu(const struct vdc_allocdb *db, uint32_t index);
 struct vdc_digest digest_of_numa(const struct numa *numa);
 struct vdc_digest digest_of_zone(const struct vdc_zone_slice *slice);

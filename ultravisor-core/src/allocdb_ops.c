@@ -787,14 +787,23 @@ static enum vdc_rc take_from_numa(struct op_run *run, struct slot *slot, uint32_
     return VDC_RC_OK;
 }
 
-static int compare_blocks(const void *a, const void *b)
+static bool lies_before(const struct vdc_memory_block *a, const struct vdc_memory_block *b)
 {
-    const struct vdc_memory_block *x = a;
-    const struct vdc_memory_block *y = b;
-    if (x->numa != y->numa) {
-        return x->numa < y->numa ? -1 : 1;
+    return a->numa != b->numa ? a->numa < b->numa : a->addr < b->addr;
+}
+
+/* By insertion: there are two or three, and never more than VDC_VIEW_BLOCKS_MAX. */
+static void sort_blocks(struct vdc_memory_block *blocks, uint32_t len)
+{
+    for (uint32_t i = 1; i < len; i++) {
+        struct vdc_memory_block block = blocks[i];
+        uint32_t at = i;
+        while (at > 0 && lies_before(&block, &blocks[at - 1])) {
+            blocks[at] = blocks[at - 1];
+            at--;
+        }
+        blocks[at] = block;
     }
-    return x->addr < y->addr ? -1 : x->addr > y->addr;
 }
 
 /* Decides which NUMA nodes give how much: one that has it all if there is one. */
@@ -844,8 +853,7 @@ static enum vdc_rc resolve_memory(struct op_run *run, struct slot *slot,
                  ? refuse_memory(run, assign->bytes, free_bytes, pagemap_largest_free(map))
                  : take_from_numa(run, slot, numa, assign->bytes);
     }
-    qsort(db->scratch_blocks, db->scratch_blocks_len, sizeof(db->scratch_blocks[0]),
-          compare_blocks);
+    sort_blocks(db->scratch_blocks, db->scratch_blocks_len);
     assign->blocks = db->scratch_blocks;
     assign->blocks_len = db->scratch_blocks_len;
     return rc;

@@ -18,7 +18,7 @@ enum item_kind {
     ITEM_ZONE,
     ITEM_FIXED,
     ITEM_PARTITION,
-    ITEM_BLOCK,
+    ITEM_HOLDING, /* a CPU or block of memory of a partition */
     ITEM_CLAIM,
 };
 
@@ -28,43 +28,65 @@ enum item_kind {
 #define MUL_LO UINT64_C(0xa4093822299f31d1)
 #define MUL_HI UINT64_C(0x082efa98ec4e6c89)
 
-static uint64_t fold(uint64_t a, uint64_t b)
+static inline uint64_t fold(uint64_t a, uint64_t b)
 {
     unsigned __int128 product = (unsigned __int128)a * b;
     return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
-static void hash_u64(struct vdc_digest *hash, uint64_t word)
+static inline void hash_u64(struct vdc_digest *hash, uint64_t word)
 {
     hash->lo = fold(hash->lo ^ word, MUL_LO) + word;
     hash->hi = fold(hash->hi + word, MUL_HI) ^ (word << 1);
 }
 
-static struct vdc_digest hash_begin(enum item_kind kind)
+static inline struct vdc_digest hash_begin(enum item_kind kind)
 {
     struct vdc_digest hash = {KEY_LO, KEY_HI};
     hash_u64(&hash, kind);
     return hash;
 }
 
-static struct vdc_digest hash_end(struct vdc_digest hash)
+static inline struct vdc_digest hash_end(struct vdc_digest hash)
 {
     hash_u64(&hash, KEY_HI);
-    hash_u64(&hash, KEY_LO);
     return hash;
 }
 
-static void hash_bytes(struct vdc_digest *hash, const void *data, size_t len)
+static inline uint64_t load_u64(const uint8_t *from)
 {
-    hash_u64(hash, len);
-    for (size_t at = 0; at < len; at += 8) {
-        uint64_t word = 0;
-        memcpy(&word, (const char *)data + at, VDC_MIN(len - at, (size_t)8));
-        hash_u64(hash, word);
-    }
+    uint64_t word;
+    memcpy(&word, from, sizeof(word));
+    return word;
 }
 
-static void hash_id(struct vdc_digest *hash, const struct vdc_id *id)
+/* 16 bytes for the price of one multiplication in each lane. */
+static inline void hash_pair(struct vdc_digest *hash, uint64_t a, uint64_t b)
+{
+    hash->lo = fold(hash->lo ^ a, MUL_LO ^ b) + a;
+    hash->hi = fold(hash->hi + b, MUL_HI + a) ^ (b << 1);
+}
+
+/* The length goes first, so the last 16 bytes may be read over some that were taken before. */
+static void hash_bytes(struct vdc_digest *hash, const void *data, size_t len)
+{
+    const uint8_t *from = data;
+    hash_u64(hash, len);
+    if (len < 16) {
+        uint64_t words[2] = {0};
+        if (len > 0) {
+            memcpy(words, from, len);
+        }
+        hash_pair(hash, words[0], words[1]);
+        return;
+    }
+    for (size_t at = 0; at + 16 < len; at += 16) {
+        hash_pair(hash, load_u64(from + at), load_u64(from + at + 8));
+    }
+    hash_pair(hash, load_u64(from + len - 16), load_u64(from + len - 8));
+}
+
+static inline void hash_id(struct vdc_digest *hash, const struct vdc_id *id)
 {
     uint64_t words[2];
     memcpy(words, id->bytes, sizeof(words));
@@ -72,16 +94,12 @@ static void hash_id(struct vdc_digest *hash, const struct vdc_id *id)
     hash_u64(hash, words[1]);
 }
 
-void digest_add(struct vdc_digest *digest, const struct vdc_digest *item)
+/* That CPU `number` is the partition's. The tag (bit 0) tells it from a block. */
+static inline struct vdc_digest digest_of_held_cpu(const struct slot *slot, uint16_t number)
 {
-    digest->lo += item->lo;
-    digest->hi += item->hi;
-}
-
-void digest_sub(struct vdc_digest *digest, const struct vdc_digest *item)
-{
-    digest->lo -= item->lo;
-    digest->hi -= item->hi;
+    struct vdc_digest hash = slot->holding;
+    hash_u64(&hash, (uint64_t)number << 1 | 1);
+    return hash_end(hash);
 }
 
 struct vdc_digest digest_of_cpu(const struct vdc_allocdb *db, uint32_t index)
@@ -93,10 +111,12 @@ struct vdc_digest digest_of_cpu(const struct vdc_allocdb *db, uint32_t index)
     hash_u64(&hash, cpu->info.thread);
     /* By name: the zones' numbers are history (the order of their joining). */
     hash_u64(&hash, db->zones[cpu->zone].name_hash);
+    hash = hash_end(hash);
     if (cpu->owner != SLOT_NONE) {
-        hash_id(&hash, &slot_at(db, cpu->owner)->pub.id);
+        struct vdc_digest held = digest_of_held_cpu(slot_at(db, cpu->owner), cpu->info.number);
+        digest_add(&hash, &held);
     }
-    return hash_end(hash);
+    return hash;
 }
 
 struct vdc_digest digest_of_numa(const struct numa *numa)
@@ -136,10 +156,10 @@ struct vdc_digest digest_of_slot(const struct slot *slot)
 
 struct vdc_digest digest_of_block(const struct slot *slot, const struct vdc_memory_block *block)
 {
-    struct vdc_digest hash = hash_begin(ITEM_BLOCK);
-    hash_id(&hash, &slot->pub.id);
-    hash_u64(&hash, block->numa);
-    hash_u64(&hash, block->addr);
+    /* Addresses are multiples of 4 KiB, so a NUMA node's number fits below. */
+    _Static_assert(VDC_NUMA_NODES_MAX <= PAGE_4K / 2, "bit 0 is the tag");
+    struct vdc_digest hash = slot->holding;
+    hash_u64(&hash, block->addr | (uint64_t)block->numa << 1);
     hash_u64(&hash, block->bytes);
     return hash_end(hash);
 }
@@ -274,19 +294,24 @@ void cpu_move(struct vdc_allocdb *db, uint32_t index, uint32_t to)
     digest_add(&db->digest, &item);
 }
 
-static void cpu_set_owner(struct vdc_allocdb *db, uint32_t index, uint32_t owner)
+/* Of the CPU's part of the digest only that changes which says whose it is. */
+static void cpu_set_owner(struct vdc_allocdb *db, uint32_t index, const struct slot *slot,
+                          bool assigned)
 {
     struct cpu *cpu = &db->cpus[index];
     struct vdc_zone_slice *slice = &db->zones[cpu->zone].pub;
-    struct vdc_digest item = digest_of_cpu(db, index);
-    digest_sub(&db->digest, &item);
-    cpu_mark(db, index, owner == SLOT_NONE);
-    cpu->owner = owner;
-    slice->cpus_dedicated =
-        owner == SLOT_NONE ? slice->cpus_dedicated - 1 : slice->cpus_dedicated + 1;
+    struct vdc_digest held = digest_of_held_cpu(slot, cpu->info.number);
+    cpu_mark(db, index, !assigned);
+    if (assigned) {
+        cpu->owner = slot->number;
+        slice->cpus_dedicated++;
+        digest_add(&db->digest, &held);
+    } else {
+        cpu->owner = SLOT_NONE;
+        slice->cpus_dedicated--;
+        digest_sub(&db->digest, &held);
+    }
     zone_update_capacity(slice);
-    item = digest_of_cpu(db, index);
-    digest_add(&db->digest, &item);
 }
 
 void cpu_assign(struct vdc_allocdb *db, struct slot *slot, uint32_t index)
@@ -303,7 +328,7 @@ void cpu_assign(struct vdc_allocdb *db, struct slot *slot, uint32_t index)
     slot->cpus[at] = number;
     slot->pub.cpus = slot->cpus;
     slot->pub.cpus_len = len + 1;
-    cpu_set_owner(db, index, slot->number);
+    cpu_set_owner(db, index, slot, true);
 }
 
 void cpu_release(struct vdc_allocdb *db, struct slot *slot, uint32_t index)
@@ -318,7 +343,7 @@ void cpu_release(struct vdc_allocdb *db, struct slot *slot, uint32_t index)
     memmove(&slot->cpus[at], &slot->cpus[at + 1],
             (slot->pub.cpus_len - at - 1) * sizeof(slot->cpus[0]));
     slot->pub.cpus_len--;
-    cpu_set_owner(db, index, SLOT_NONE);
+    cpu_set_owner(db, index, slot, false);
 }
 
 void shared_set(struct vdc_allocdb *db, struct slot *slot, uint32_t milli)
@@ -468,6 +493,8 @@ void slot_rehash(struct slot *slot)
     hash_u64(&hash, pub->memory_bytes);
     hash_bytes(&hash, pub->config, pub->config_len);
     slot->fixed = hash_end(hash);
+    slot->holding = hash_begin(ITEM_HOLDING);
+    hash_id(&slot->holding, &pub->id);
 }
 
 void slot_refresh(struct vdc_allocdb *db, struct slot *slot)
@@ -710,11 +737,8 @@ void undo_forget(struct vdc_allocdb *db, uint64_t sequence)
         }
         if (undo->kind == UNDO_CONFIG) {
             free(undo->saved);
-        }
-    }
-    for (size_t i = 0; i < db->undo_len; i++) {
-        if (db->undo[i].kind == UNDO_DESTROY) {
-            slot_recycle(db, slot_at(db, db->undo[i].slot));
+        } else if (undo->kind == UNDO_DESTROY) {
+            slot_recycle(db, slot_at(db, undo->slot));
         }
     }
     db->undo_len = 0;

@@ -11,16 +11,32 @@
 
 #define CAP_MIN 64
 
-/* Ids are drawn at random, but a peer may choose them: the multiplication spreads what it can, and
- * the number of entries is bounded, so the worst case is a slow node of its own leader's making. */
-static uint32_t home_of(const struct idmap *map, const struct vdc_id *id)
-{
+struct words {
     uint64_t lo;
     uint64_t hi;
-    memcpy(&lo, id->bytes, 8);
-    memcpy(&hi, id->bytes + 8, 8);
-    uint64_t mixed = (lo ^ (hi * UINT64_C(0x9e3779b97f4a7c15))) * UINT64_C(0xd6e8feb86659fd93);
+};
+
+static inline struct words words_of(const struct vdc_id *id)
+{
+    struct words words;
+    memcpy(&words.lo, id->bytes, 8);
+    memcpy(&words.hi, id->bytes + 8, 8);
+    return words;
+}
+
+/* Ids are drawn at random, but a peer may choose them: the multiplication spreads what it can, and
+ * the number of entries is bounded, so the worst case is a slow node of its own leader's making. */
+static inline uint32_t home_of(const struct idmap *map, struct words id)
+{
+    uint64_t mixed =
+        (id.lo ^ (id.hi * UINT64_C(0x9e3779b97f4a7c15))) * UINT64_C(0xd6e8feb86659fd93);
     return (uint32_t)(mixed >> 32) & (map->cap - 1);
+}
+
+static inline bool is_free(const struct idmap_cell *cell)
+{
+    struct words words = words_of(&cell->id);
+    return (words.lo | words.hi) == 0;
 }
 
 void idmap_deinit(struct idmap *map)
@@ -30,13 +46,17 @@ void idmap_deinit(struct idmap *map)
 }
 
 /* The cell of `id`, or the free one where it would go. cap > len >= 0. */
-static uint32_t probe(const struct idmap *map, const struct vdc_id *id)
+static inline uint32_t probe(const struct idmap *map, const struct vdc_id *id)
 {
-    uint32_t at = home_of(map, id);
-    while (!vdc_id_is_none(&map->cells[at].id) && !vdc_id_equal(&map->cells[at].id, id)) {
+    struct words wanted = words_of(id);
+    uint32_t at = home_of(map, wanted);
+    for (;;) {
+        struct words there = words_of(&map->cells[at].id);
+        if ((there.lo == wanted.lo && there.hi == wanted.hi) || (there.lo | there.hi) == 0) {
+            return at;
+        }
         at = (at + 1) & (map->cap - 1);
     }
-    return at;
 }
 
 uint32_t idmap_get(const struct idmap *map, const struct vdc_id *id)
@@ -45,7 +65,7 @@ uint32_t idmap_get(const struct idmap *map, const struct vdc_id *id)
         return VDC_IDMAP_NONE;
     }
     const struct idmap_cell *cell = &map->cells[probe(map, id)];
-    return vdc_id_is_none(&cell->id) ? VDC_IDMAP_NONE : cell->value;
+    return is_free(cell) ? VDC_IDMAP_NONE : cell->value;
 }
 
 static void grow(struct idmap *map)
@@ -53,7 +73,7 @@ static void grow(struct idmap *map)
     struct idmap bigger = {.cap = map->cap == 0 ? CAP_MIN : map->cap * 2, .len = map->len};
     bigger.cells = vdc_calloc(bigger.cap, sizeof(bigger.cells[0]));
     for (uint32_t i = 0; i < map->cap; i++) {
-        if (!vdc_id_is_none(&map->cells[i].id)) {
+        if (!is_free(&map->cells[i])) {
             bigger.cells[probe(&bigger, &map->cells[i].id)] = map->cells[i];
         }
     }
@@ -64,11 +84,11 @@ static void grow(struct idmap *map)
 void idmap_put(struct idmap *map, const struct vdc_id *id, uint32_t value)
 {
     VDC_ASSERT(!vdc_id_is_none(id) && value != VDC_IDMAP_NONE);
-    if ((uint64_t)(map->len + 1) * 4 > (uint64_t)map->cap * 3) {
+    if ((uint64_t)(map->len + 1) * 2 > map->cap) {
         grow(map);
     }
     struct idmap_cell *cell = &map->cells[probe(map, id)];
-    VDC_ASSERT(vdc_id_is_none(&cell->id));
+    VDC_ASSERT(is_free(cell));
     cell->id = *id;
     cell->value = value;
     map->len++;
@@ -79,10 +99,9 @@ void idmap_remove(struct idmap *map, const struct vdc_id *id)
     VDC_ASSERT(map->len > 0);
     uint32_t mask = map->cap - 1;
     uint32_t hole = probe(map, id);
-    VDC_ASSERT(!vdc_id_is_none(&map->cells[hole].id));
-    for (uint32_t at = (hole + 1) & mask; !vdc_id_is_none(&map->cells[at].id);
-         at = (at + 1) & mask) {
-        uint32_t home = home_of(map, &map->cells[at].id);
+    VDC_ASSERT(!is_free(&map->cells[hole]));
+    for (uint32_t at = (hole + 1) & mask; !is_free(&map->cells[at]); at = (at + 1) & mask) {
+        uint32_t home = home_of(map, words_of(&map->cells[at].id));
         /* May move to the hole unless its home lies (cyclically) behind the hole. */
         if (((at - home) & mask) >= ((at - hole) & mask)) {
             map->cells[hole] = map->cells[at];

@@ -105,18 +105,39 @@ static uint32_t bit_first(const uint64_t *words, uint32_t words_len)
 }
 
 /* A run of set bits: the lowest one of at least `want`, else the longest (of equals the lowest).
- * Returns its length, at most `want`; 0: no bit is set. */
+ * Returns its length, at most `want`; 0: no bit is set. Goes through the words once, clearing each
+ * run in the copy of its word; a run at a word's end may go on in the next. */
 static uint32_t find_run(const uint64_t *words, uint32_t words_len, uint32_t want, uint32_t *first)
 {
     uint32_t longest = 0;
-    uint32_t at = bit_next(words, words_len, 0, 0);
-    while (longest < want && at < words_len * 64) {
-        uint32_t end = bit_next(words, words_len, at, UINT64_MAX);
-        if (end - at > longest) {
-            longest = end - at;
-            *first = at;
+    uint32_t open = 0; /* length of the run that reaches the end of the word before */
+    for (uint32_t w = 0; w < words_len && longest < want; w++) {
+        uint64_t word = words[w];
+        if (word == UINT64_MAX) {
+            open += 64;
+            if (open > longest) {
+                longest = open;
+                *first = (w + 1) * 64 - open;
+            }
+            continue;
         }
-        at = bit_next(words, words_len, end, 0);
+        uint32_t low = (uint32_t)__builtin_ctzll(~word);
+        if (open + low > longest) {
+            longest = open + low;
+            *first = w * 64 - open;
+        }
+        word &= word + 1; /* the run at the beginning is done */
+        open = (uint32_t)__builtin_clzll(~word);
+        while (word != 0 && longest < want) {
+            uint32_t at = (uint32_t)__builtin_ctzll(word);
+            uint64_t above = ~(word >> at);
+            uint32_t len = (uint32_t)__builtin_ctzll(above);
+            if (len > longest) {
+                longest = len;
+                *first = w * 64 + at;
+            }
+            word &= word + (UINT64_C(1) << at);
+        }
     }
     return VDC_MIN(longest, want);
 }
@@ -280,35 +301,53 @@ static void root_note(struct pagemap *map, uint32_t i, uint32_t run_2m, bool has
     bit_put(map->root_has4k, i, has4k);
 }
 
+/* Sets whole GiBs [first, first + count), dropping tables below them. */
+static void roots_set(struct pagemap *map, uint32_t first, uint32_t count, uint32_t value)
+{
+    for (uint32_t i = first; i < first + count; i++) {
+        if (is_split(map->root[i])) {
+            table_drop(map, map->root[i]);
+            root_note(map, i, 0, false);
+        }
+    }
+    bool is_free = value == FREE;
+    uint32_t before = bits_put(map->root_free, first, first + count, is_free);
+    map->free_1g = map->free_1g - before + (is_free ? count : 0);
+    entries_fill(&map->root[first], count, value);
+}
+
+/* [addr, addr + bytes) within GiB i. */
+static void set_part_of_1g(struct pagemap *map, uint32_t i, uint64_t addr, uint64_t bytes,
+                           uint32_t value)
+{
+    uint32_t entry = map->root[i];
+    if (!is_split(entry)) {
+        entry = table_make(map, true, entry);
+        root_set(map, i, entry);
+    }
+    struct page_table *below = table_of(map, entry);
+    set_range_in_2m(map, below, addr, bytes, value);
+    if (below->free_len == PAGE_FANOUT) {
+        roots_set(map, i, 1, FREE);
+    } else {
+        uint32_t first;
+        root_note(map, i, find_run(below->free, TABLE_WORDS, PAGE_FANOUT, &first),
+                  below->has4k_len > 0);
+    }
+}
+
 static void set_range(struct pagemap *map, uint64_t addr, uint64_t bytes, uint32_t value)
 {
     while (bytes > 0) {
         uint32_t i = (uint32_t)(addr / PAGE_1G);
         uint64_t inside = addr % PAGE_1G;
-        uint64_t part = VDC_MIN(bytes, PAGE_1G - inside);
-        uint32_t entry = map->root[i];
-        if (part == PAGE_1G) {
-            if (is_split(entry)) {
-                table_drop(map, entry);
-            }
-            root_set(map, i, value);
-            root_note(map, i, 0, false);
+        uint64_t part;
+        if (inside == 0 && bytes >= PAGE_1G) {
+            part = bytes - bytes % PAGE_1G;
+            roots_set(map, i, (uint32_t)(part / PAGE_1G), value);
         } else {
-            if (!is_split(entry)) {
-                entry = table_make(map, true, entry);
-                root_set(map, i, entry);
-            }
-            struct page_table *below = table_of(map, entry);
-            set_range_in_2m(map, below, inside, part, value);
-            if (below->free_len == PAGE_FANOUT) {
-                table_drop(map, entry);
-                root_set(map, i, FREE);
-                root_note(map, i, 0, false);
-            } else {
-                uint32_t first;
-                root_note(map, i, find_run(below->free, TABLE_WORDS, PAGE_FANOUT, &first),
-                          below->has4k_len > 0);
-            }
+            part = VDC_MIN(bytes, PAGE_1G - inside);
+            set_part_of_1g(map, i, inside, part, value);
         }
         addr += part;
         bytes -= part;
