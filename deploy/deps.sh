@@ -54,7 +54,7 @@ if [ "$(id -u)" != 0 ]; then
 fi
 
 # etcd-server's package starts and enables a system service. We run etcd ourselves, so services started by the
-# installation are held back, and the unit is disabled again unless it was there before.
+# installation are held back, and the unit is stopped and disabled again unless it was there before.
 policy=/usr/sbin/policy-rc.d
 had_etcd=0
 dpkg-query -W -f='${Status}' etcd-server 2>/dev/null | grep -q 'ok installed' && had_etcd=1
@@ -65,20 +65,22 @@ if [ ! -e "$policy" ]; then
     chmod 755 "$policy"
 fi
 export DEBIAN_FRONTEND=noninteractive
+log=$(mktemp "${TMPDIR:-/tmp}/vdc-deps.XXXXXX")
 echo "deps: installing ${#missing[@]} packages: ${missing[*]}"
 # An index from the last hour is fresh enough; a stale or absent one is not.
 if [ -z "$(find /var/lib/apt/lists -maxdepth 1 -name '*_Packages*' -mmin -60 2>/dev/null | head -n 1)" ]; then
     apt-get update -qq
 fi
-apt-get install -y -qq --no-install-recommends "${missing[@]}" >"${TMPDIR:-/tmp}/vdc-deps.log" 2>&1 || {
+apt-get install -y -qq --no-install-recommends "${missing[@]}" >"$log" 2>&1 || {
     apt-get update -qq
-    apt-get install -y -qq --no-install-recommends "${missing[@]}" >"${TMPDIR:-/tmp}/vdc-deps.log" 2>&1 || {
-        tail -n 20 "${TMPDIR:-/tmp}/vdc-deps.log" >&2
-        echo "deps: installation failed, the whole log is ${TMPDIR:-/tmp}/vdc-deps.log" >&2
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" >"$log" 2>&1 || {
+        tail -n 20 "$log" >&2
+        echo "deps: installation failed, the whole log is $log" >&2
         exit 1
     }
 }
+rm -f "$log"
 if [ $had_etcd = 0 ] && command -v systemctl >/dev/null && [ -e /lib/systemd/system/etcd.service ]; then
-    systemctl disable -q etcd.service 2>/dev/null || true
+    systemctl disable -q --now etcd.service 2>/dev/null || true
 fi
 echo "deps: done"
