@@ -35,13 +35,21 @@ void bench_commit(struct vdc_allocdb *db, const struct workload_tx *wtx,
 
 /* --- the stores that D2 is compared with: allocdb_peers.c --- */
 
-/* A store that appends records under ascending numbers. */
+/* A committed transaction: as it is journalled, and decoded with every choice made. */
+struct bench_item {
+    struct vdc_buf record;
+    struct vdc_tx tx;
+};
+
+/* A store of the same allocations. */
 struct bench_peer {
     const char *name; /* "sqlite", "lmdb" */
     /* A new store in an existing, empty directory. */
     void *(*open)(const char *dir);
-    /* Stores `len` records, numbered from `first` on, durably in one transaction. */
-    void (*put)(void *store, uint64_t first, const struct vdc_buf *records, unsigned len);
+    /* Makes `len` transactions, numbered from `first` on, durable in one of its own: `apply` what they
+     * do to partitions, CPUs and memory, `append` only their records. */
+    void (*apply)(void *store, uint64_t first, const struct bench_item *items, unsigned len);
+    void (*append)(void *store, uint64_t first, const struct bench_item *items, unsigned len);
     void (*close)(void *store);
 };
 
