@@ -40,6 +40,7 @@ struct guest *agent_guest_add(struct vdc_agent *agent, const struct vdc_agent_ke
     struct guest *guest = VDC_NEW(struct guest);
     guest->key = *key;
     guest->kill_at = VDC_NEVER;
+    guest->lease_kill_at = VDC_NEVER;
     guest->lease_needed = true;
     HASH_ADD(hh, agent->guests, key, sizeof guest->key, guest);
     /* Its directory may still stand there from an earlier life under the same generation. */
@@ -438,6 +439,12 @@ void agent_guest_begin(struct vdc_agent *agent)
         if (guest->in_db && guest->process == VDC_AGENT_STARTING) {
             AGENT_TRACE(agent, INFO, "%s: its processes outlived the agent -> adopt", guest->name);
         }
+        const struct zone *zone = agent_find_zone(agent, guest->zone);
+        if (guest->lease_needed && guest->process == VDC_AGENT_STARTING &&
+            (zone == NULL || !vdc_run_lease_valid(&zone->lease, agent->now))) {
+            /* It ran out while we were away: its monitor has this long to say that all is well. */
+            guest->lease_kill_at = vdc_mono_add(agent->now, VDC_AGENT_KILL_AFTER_NS);
+        }
         if (guest->in_db) {
             guest->touched = VDC_MIN(guest->touched, agent->durable);
             agent_guest_publish(agent, guest);
@@ -573,12 +580,50 @@ void agent_guest_take_gone(struct vdc_agent *agent, const struct vdc_agent_event
 
 /* --- time --- */
 
+void agent_guest_watch_lease(struct vdc_agent *agent, const char *zone, bool over)
+{
+    for (struct guest *guest = agent->guests; guest != NULL; guest = guest->hh.next) {
+        if (guest->lease_needed && strcmp(guest->zone, zone) == 0) {
+            guest->lease_kill_at =
+                over ? vdc_mono_add(agent->now, VDC_AGENT_LEASE_KILL_NS) : VDC_NEVER;
+        }
+    }
+}
+
+/* Whether its vCPUs may be running, by its monitor's last word; one that was adopted and has said
+ * nothing yet may run too. */
+static bool may_execute(const struct guest *guest)
+{
+    if (!guest->has_state) {
+        return guest->process == VDC_AGENT_STARTING && guest->started_at.ns == 0;
+    }
+    return guest->process == VDC_AGENT_UP &&
+           (guest->state.phase == VDC_PHASE_RUNNING || guest->state.phase == VDC_PHASE_MIGRATING ||
+            guest->state.phase == VDC_PHASE_STOPPING);
+}
+
+static void enforce_lease(struct vdc_agent *agent, struct guest *guest)
+{
+    guest->lease_kill_at = VDC_NEVER;
+    if (!may_execute(guest)) {
+        return;
+    }
+    AGENT_TRACE(agent, WARN, "%s: the lease is over and its monitor has not paused it -> kill",
+                guest->name);
+    agent_act(agent, VDC_AGENT_DO_KILL, &guest->key);
+    guest->process = VDC_AGENT_KILLING;
+    guest->kill_at = vdc_mono_add(agent->now, 5 * VDC_AGENT_KILL_AFTER_NS);
+}
+
 void agent_guest_tick(struct vdc_agent *agent)
 {
     struct guest *guest;
     struct guest *next;
     HASH_ITER(hh, agent->guests, guest, next)
     {
+        if (vdc_mono_reached(agent->now, guest->lease_kill_at)) {
+            enforce_lease(agent, guest);
+        }
         if (guest->process == VDC_AGENT_KILLING && vdc_mono_reached(agent->now, guest->kill_at)) {
             agent_act(agent, VDC_AGENT_DO_KILL, &guest->key);
             guest->kill_at = vdc_mono_add(agent->now, 5 * VDC_AGENT_KILL_AFTER_NS);
@@ -604,7 +649,7 @@ vdc_mono agent_guest_deadline(const struct vdc_agent *agent)
 {
     vdc_mono at = agent->graves_len > 0 ? agent->graves[0].remove_at : VDC_NEVER;
     for (const struct guest *guest = agent->guests; guest != NULL; guest = guest->hh.next) {
-        at = vdc_mono_min(at, guest->kill_at);
+        at = vdc_mono_min(at, vdc_mono_min(guest->kill_at, guest->lease_kill_at));
         if (guest->command.step != COMMAND_NONE) {
             at = vdc_mono_min(at, guest->command.deadline);
         }

@@ -47,7 +47,8 @@ struct guest {
     uint32_t failures;
     vdc_mono started_at;
     vdc_mono restart_at;
-    vdc_mono kill_at; /* KILLING: when to go from asking to SIGKILL */
+    vdc_mono kill_at;       /* KILLING: when to go from asking to SIGKILL */
+    vdc_mono lease_kill_at; /* the lease is over: when not to trust its monitor any longer */
     bool relay;
     uint16_t relay_port; /* of a listening relay that is ready; 0: none */
     struct command command;
@@ -189,6 +190,8 @@ void agent_guest_take_gone(struct vdc_agent *agent, const struct vdc_agent_event
 void agent_guest_tick(struct vdc_agent *agent);
 void agent_guest_begin(struct vdc_agent *agent);
 vdc_mono agent_guest_deadline(const struct vdc_agent *agent);
+/* The zone's lease is over (or runs again): those that need it have VDC_AGENT_LEASE_KILL_NS. */
+void agent_guest_watch_lease(struct vdc_agent *agent, const char *zone, bool over);
 /* True while a process of any guest of the zone may still run. */
 bool agent_guest_any_process(const struct vdc_agent *agent, const char *zone);
 

@@ -260,8 +260,10 @@ void agent_zone_lease_event(struct vdc_agent *agent, struct zone *zone,
     if (update.expired) {
         AGENT_TRACE(agent, WARN, "zone %s: the run lease ran out -> nothing is started",
                     zone->name);
+        agent_guest_watch_lease(agent, zone->name, true);
     }
     if (update.began) {
+        agent_guest_watch_lease(agent, zone->name, false);
         AGENT_TRACE(agent, INFO, "zone %s: run lease granted, incarnation %llu", zone->name,
                     (unsigned long long)zone->lease.incarnation);
         agent_guest_reconcile_zone(agent, zone->name);

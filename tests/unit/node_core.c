@@ -488,6 +488,67 @@ Test(node_core, a_guest_that_fails_past_its_lease_is_not_started_before_the_next
 
 /* --- failures --- */
 
+static void find(uint64_t n, uint64_t generation, bool alive)
+{
+    struct vdc_agent_event event = {.kind = VDC_AGENT_FOUND, .key = key_of(n, generation)};
+    event.found.generation = generation;
+    event.found.alive = alive;
+    event.found.lease_ns = b.now.ns + 3 * VDC_SECOND;
+    bench_step(&b, &event);
+}
+
+/* A monitor pauses and kills by itself; one that hangs (stopped, or stuck in a disk) does not. */
+Test(node_core, a_guest_whose_monitor_lets_it_run_past_its_lease_is_killed)
+{
+    bench_join(&b);
+    bench_run_guest(&b, 1, 1);
+    bench_run_guest(&b, 2, 1);
+    bench_run_guest(&b, 3, 1);
+    bench_create(&b, 4, 1, VDC_RUN_RUNNING, false);
+    bench_durable(&b);
+    bench_state(&b, 4, 1, VDC_PHASE_RUNNING);
+    bench_state(&b, 3, 1, VDC_PHASE_PAUSED);
+    bench_session_down(&b, 0);
+    bench_tick(&b, LEASE_NS);
+    has(&b, "the run lease ran out");
+    lacks(&b, "kill");
+    bench_state(&b, 2, 1, VDC_PHASE_PAUSED); /* its word was only late */
+    bench_tick(&b, VDC_AGENT_LEASE_KILL_NS);
+    has(&b, "kill p1.1");
+    lacks(&b, "kill p2.1");
+    lacks(&b, "kill p3.1");
+    lacks(&b, "kill p4.1"); /* needs no lease */
+    bench_tick(&b, VDC_AGENT_LEASE_KILL_NS);
+    lacks(&b, "kill");
+}
+
+Test(node_core, an_adopted_monitor_that_says_nothing_until_the_lease_is_over_is_killed)
+{
+    bench_join(&b);
+    bench_run_guest(&b, 1, 1);
+    bench_restart(&b, b.journalled);
+    find(1, 1, true);
+    struct vdc_agent_event event = {.kind = VDC_AGENT_RECOVERED};
+    bench_step(&b, &event);
+    bench_tick(&b, 3 * VDC_SECOND);
+    lacks(&b, "kill");
+    bench_tick(&b, VDC_AGENT_LEASE_KILL_NS);
+    has(&b, "kill p1.1");
+}
+
+Test(node_core, a_hung_monitor_is_killed_too_when_the_lease_ended_while_the_agent_was_away)
+{
+    bench_join(&b);
+    bench_run_guest(&b, 1, 1);
+    bench_restart(&b, b.journalled);
+    find(1, 1, true);
+    b.now = vdc_mono_add(b.now, LEASE_NS); /* after the views were read: nothing more comes */
+    struct vdc_agent_event event = {.kind = VDC_AGENT_RECOVERED};
+    bench_step(&b, &event);
+    bench_tick(&b, VDC_AGENT_KILL_AFTER_NS);
+    has(&b, "kill p1.1");
+}
+
 Test(node_core, a_monitor_that_dies_is_started_again_with_a_doubling_wait)
 {
     bench_join(&b);
@@ -574,15 +635,6 @@ Test(node_core, a_guest_started_again_before_its_stop_had_ended_is_started_when_
 }
 
 /* --- adoption --- */
-
-static void find(uint64_t n, uint64_t generation, bool alive)
-{
-    struct vdc_agent_event event = {.kind = VDC_AGENT_FOUND, .key = key_of(n, generation)};
-    event.found.generation = generation;
-    event.found.alive = alive;
-    event.found.lease_ns = b.now.ns + 3 * VDC_SECOND;
-    bench_step(&b, &event);
-}
 
 Test(node_core, a_restarted_agent_adopts_what_runs_and_touches_it_not)
 {

@@ -46,6 +46,10 @@
 #define VDC_AGENT_HELD_MAX 256
 /* From asking a monitor to kill its guest until it is killed itself. */
 #define VDC_AGENT_KILL_AFTER_NS (1 * VDC_SECOND)
+/* From a lease's end to the SIGKILL of a guest that by its monitor's last word still runs. The monitor
+ * itself pauses 200 ms before that end and kills at it; its word may be some ms late. Shorter than
+ * what leaders add to a lease (VDC_ZONE_LEASE_PAUSE_NS). */
+#define VDC_AGENT_LEASE_KILL_NS (150 * VDC_MS)
 /* A monitor that failed is started again after FIRST, doubling to MAX; anew after it ran STABLE. */
 #define VDC_AGENT_RESTART_FIRST_NS (1 * VDC_SECOND)
 #define VDC_AGENT_RESTART_MAX_NS (60 * VDC_SECOND)
