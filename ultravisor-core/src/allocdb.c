@@ -144,9 +144,8 @@ static void record_finish(const struct vdc_allocdb *db, struct vdc_buf *record)
 
 /* --- epochs and claims --- */
 
-static void raise_epoch(struct vdc_allocdb *db, const struct vdc_tx *tx)
+static void raise_epoch(struct vdc_allocdb *db, const struct vdc_tx *tx, uint32_t z)
 {
-    uint32_t z = zone_find(db, tx->zone);
     if (z != ZONE_NONE && tx->epoch > db->zones[z].pub.epoch) {
         db->zones[z].pub.epoch = tx->epoch;
         zone_refresh(db, z);
@@ -216,6 +215,20 @@ static enum vdc_rc judge_prepare(struct op_run *run)
 
 /* --- the transaction --- */
 
+/* OK, no record. Not by assigning a whole one: most of it is the text, which nobody reads then. */
+static void result_clear(struct vdc_tx_result *result)
+{
+    result->rc = VDC_RC_OK;
+    result->repeated = false;
+    result->sequence = 0;
+    result->op = VDC_TX_OP_NONE;
+    result->rule = VDC_RULE_NONE;
+    result->asked = 0;
+    result->free = 0;
+    result->largest = 0;
+    result->text[0] = 0;
+}
+
 static enum vdc_rc run_ops(struct op_run *run)
 {
     enum vdc_rc rc = VDC_RC_OK;
@@ -248,7 +261,7 @@ static void stand(struct op_run *run)
 {
     struct vdc_allocdb *db = run->db;
     db->sequence++;
-    raise_epoch(db, run->tx);
+    raise_epoch(db, run->tx, run->zone);
     if (run->tx->kind == VDC_TX_PREPARE) {
         make_claim(db, run->tx, run->zone);
     }
@@ -260,7 +273,8 @@ static enum vdc_rc apply_tx(struct vdc_allocdb *db, const struct vdc_tx *tx,
 {
     struct op_run run = {
         .db = db, .tx = tx, .zone = zone_find(db, tx->zone), .result = result, .record = record};
-    *result = (struct vdc_tx_result){.op = VDC_TX_OP_NONE, .sequence = db->sequence + 1};
+    result_clear(result);
+    result->sequence = db->sequence + 1;
     if (record != NULL) {
         record_begin(record, tx, result, tx->ops_len);
     }
@@ -278,7 +292,7 @@ static enum vdc_rc apply_tx(struct vdc_allocdb *db, const struct vdc_tx *tx,
         vdc_buf_clear(record);
         if (run.stored && !vdc_id_is_none(&tx->request_id)) {
             result->sequence = ++db->sequence;
-            raise_epoch(db, tx);
+            raise_epoch(db, tx, zone_find(db, tx->zone));
             answer_store(db, &tx->request_id, result);
             record_begin(record, tx, result, 0);
             record_finish(db, record);
@@ -321,7 +335,7 @@ static enum vdc_rc judge_tx(const struct vdc_allocdb *db, const struct vdc_tx *t
 enum vdc_rc vdc_allocdb_commit(struct vdc_allocdb *db, const struct vdc_tx *tx,
                                struct vdc_tx_result *result, struct vdc_buf *record)
 {
-    *result = (struct vdc_tx_result){.op = VDC_TX_OP_NONE};
+    result_clear(result);
     vdc_buf_clear(record);
     enum vdc_rc rc = judge_tx(db, tx, result);
     if (rc != VDC_RC_OK || result->repeated) {
@@ -339,7 +353,7 @@ static enum vdc_rc replay(struct vdc_allocdb *db, const struct vdc_tx *tx,
     }
     if (first->rc != VDC_RC_OK) {
         db->sequence++;
-        raise_epoch(db, tx);
+        raise_epoch(db, tx, zone_find(db, tx->zone));
         answer_store(db, &tx->request_id, first);
         return VDC_RC_OK;
     }

@@ -212,7 +212,13 @@ void claim_remove(struct vdc_allocdb *db, struct claim *claim);
 /* Replaces the inventory, carrying over who holds what; the caller has judged it. */
 void inventory_replace(struct vdc_allocdb *db, const struct vdc_op_inventory_set *set);
 
-struct undo *undo_push(struct vdc_allocdb *db, enum undo_kind kind, uint32_t slot);
+static inline struct undo *undo_push(struct vdc_allocdb *db, enum undo_kind kind, uint32_t slot)
+{
+    VDC_GROW(db->undo, db->undo_cap, db->undo_len + 1);
+    struct undo *undo = &db->undo[db->undo_len++];
+    *undo = (struct undo){.kind = kind, .slot = slot};
+    return undo;
+}
 void undo_all(struct vdc_allocdb *db);
 /* The transaction stands: stamps what it touched with `sequence`, lets go of what it saved. */
 void undo_forget(struct vdc_allocdb *db, uint64_t sequence);

@@ -664,7 +664,9 @@ static enum vdc_rc assign_shared(struct op_run *run, struct slot *slot, uint32_t
 
 static enum vdc_rc apply_cpu_assign(struct op_run *run, const struct vdc_op *op)
 {
-    struct vdc_op resolved = *op;
+    struct vdc_op resolved;
+    resolved.kind = op->kind;
+    resolved.cpu_assign = op->cpu_assign;
     struct vdc_op_cpu_assign *assign = &resolved.cpu_assign;
     struct slot *slot;
     enum vdc_rc rc = find_slot(run, &assign->id, &slot);
@@ -891,7 +893,9 @@ static enum vdc_rc take_named(struct op_run *run, struct slot *slot,
 
 static enum vdc_rc apply_memory_assign(struct op_run *run, const struct vdc_op *op)
 {
-    struct vdc_op resolved = *op;
+    struct vdc_op resolved;
+    resolved.kind = op->kind;
+    resolved.memory_assign = op->memory_assign;
     struct vdc_op_memory_assign *assign = &resolved.memory_assign;
     struct slot *slot;
     enum vdc_rc rc = find_slot(run, &assign->id, &slot);

@@ -644,14 +644,6 @@ void inventory_replace(struct vdc_allocdb *db, const struct vdc_op_inventory_set
 
 /* --- undo --- */
 
-struct undo *undo_push(struct vdc_allocdb *db, enum undo_kind kind, uint32_t slot)
-{
-    VDC_GROW(db->undo, db->undo_cap, db->undo_len + 1);
-    struct undo *undo = &db->undo[db->undo_len++];
-    *undo = (struct undo){.kind = kind, .slot = slot};
-    return undo;
-}
-
 static void undo_zone_fields(struct vdc_allocdb *db, const struct undo *undo)
 {
     const struct vdc_zone_slice *saved = &db->saved_zones[undo->number];

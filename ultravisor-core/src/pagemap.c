@@ -55,16 +55,13 @@ static uint64_t word_mask(uint32_t w, uint32_t first, uint32_t end)
     return mask;
 }
 
-/* Writes the bits [first, end), which are not none; returns how many were set before. */
-static uint32_t bits_put(uint64_t *words, uint32_t first, uint32_t end, bool on)
+/* Writes the bits [first, end), which are not none. */
+static void bits_put(uint64_t *words, uint32_t first, uint32_t end, bool on)
 {
-    uint32_t before = 0;
     for (uint32_t w = first / 64; w <= (end - 1) / 64; w++) {
         uint64_t mask = word_mask(w, first, end);
-        before += (uint32_t)__builtin_popcountll(words[w] & mask);
         words[w] = on ? words[w] | mask : words[w] & ~mask;
     }
-    return before;
 }
 
 /* Whether the bits [first, end), which are not none, are all set. */
@@ -234,7 +231,8 @@ static void has4k_put(struct page_table *table, uint32_t i, bool on)
     }
 }
 
-/* Sets the entries [first, first + count) of a table, dropping tables below them. */
+/* Sets the entries [first, first + count) of a table, dropping tables below them. Either all of them
+ * are free or none is, and that changes: what is taken was free, what is freed had an owner. */
 static void children_set(struct pagemap *map, struct page_table *table, uint32_t first,
                          uint32_t count, uint32_t value)
 {
@@ -246,11 +244,11 @@ static void children_set(struct pagemap *map, struct page_table *table, uint32_t
         }
     }
     bool is_free = value == FREE;
-    uint32_t change = (is_free ? count : 0) - bits_put(table->free, first, first + count, is_free);
+    VDC_ASSERT((table->entry[first] == FREE) != is_free);
     uint64_t *counter = table->tier1 ? &map->free_2m : &map->free_4k;
-    /* Modulo 2^n: also takes away. */
-    table->free_len += change;
-    *counter += (uint64_t)(int32_t)change;
+    table->free_len = is_free ? table->free_len + count : table->free_len - count;
+    *counter = is_free ? *counter + count : *counter - count;
+    bits_put(table->free, first, first + count, is_free);
     entries_fill(&table->entry[first], count, value);
 }
 
@@ -301,7 +299,7 @@ static void root_note(struct pagemap *map, uint32_t i, uint32_t run_2m, bool has
     bit_put(map->root_has4k, i, has4k);
 }
 
-/* Sets whole GiBs [first, first + count), dropping tables below them. */
+/* Sets whole GiBs [first, first + count), dropping tables below them: as children_set. */
 static void roots_set(struct pagemap *map, uint32_t first, uint32_t count, uint32_t value)
 {
     for (uint32_t i = first; i < first + count; i++) {
@@ -311,8 +309,9 @@ static void roots_set(struct pagemap *map, uint32_t first, uint32_t count, uint3
         }
     }
     bool is_free = value == FREE;
-    uint32_t before = bits_put(map->root_free, first, first + count, is_free);
-    map->free_1g = map->free_1g - before + (is_free ? count : 0);
+    VDC_ASSERT((map->root[first] == FREE) != is_free);
+    map->free_1g = is_free ? map->free_1g + count : map->free_1g - count;
+    bits_put(map->root_free, first, first + count, is_free);
     entries_fill(&map->root[first], count, value);
 }
 
