@@ -18,6 +18,17 @@
 
 #define ull(x) ((unsigned long long)(x))
 
+/* Operations for which memory is asked for ahead: more would only push each other out. */
+#define PREFETCH_OPS_MAX 16u
+#define CACHE_LINE 64
+
+static void slot_prefetch(const struct slot *slot)
+{
+    for (size_t at = 0; at < sizeof(*slot); at += CACHE_LINE) {
+        __builtin_prefetch((const char *)slot + at, 1);
+    }
+}
+
 struct vdc_allocdb *vdc_allocdb_create(void)
 {
     struct vdc_allocdb *db = VDC_NEW(struct vdc_allocdb);
@@ -332,15 +343,52 @@ static enum vdc_rc judge_tx(const struct vdc_allocdb *db, const struct vdc_tx *t
     return VDC_RC_OK;
 }
 
+/* Asks for the memory that the transaction will need and that is in no cache, before its form is
+ * looked at: by the end of that it is there. Trusts nothing in it but the number of operations. */
+static void prefetch_tables(const struct vdc_allocdb *db, const struct vdc_tx *tx)
+{
+    idmap_prefetch(&db->answer_by_id, &tx->request_id);
+    if (db->answers_len == VDC_ALLOCDB_REQUESTS_MAX) {
+        idmap_prefetch(&db->answer_by_id, &db->answers[db->answers_oldest].request_id);
+        /* For the next transaction: this one's is on its way. */
+        __builtin_prefetch(&db->answers[(db->answers_oldest + 4) % VDC_ALLOCDB_REQUESTS_MAX]);
+    }
+    for (uint32_t i = 0; i < VDC_MIN(tx->ops_len, PREFETCH_OPS_MAX); i++) {
+        if (tx->ops[i].kind == VDC_OP_PARTITION_CREATE) {
+            idmap_prefetch(&db->by_id, &tx->ops[i].partition_create.id);
+        } else if (tx->ops[i].kind == VDC_OP_PARTITION_DESTROY) {
+            idmap_prefetch(&db->by_id, &tx->ops[i].partition_destroy.id);
+        }
+    }
+    if (db->slots_unused != SLOT_NONE) {
+        slot_prefetch(slot_at(db, db->slots_unused));
+    }
+}
+
+/* The same for what those tables lead to. */
+static void prefetch_slots(const struct vdc_allocdb *db, const struct vdc_tx *tx)
+{
+    for (uint32_t i = 0; i < VDC_MIN(tx->ops_len, PREFETCH_OPS_MAX); i++) {
+        if (tx->ops[i].kind == VDC_OP_PARTITION_DESTROY) {
+            uint32_t number = idmap_get(&db->by_id, &tx->ops[i].partition_destroy.id);
+            if (number != VDC_IDMAP_NONE) {
+                slot_prefetch(slot_at(db, number));
+            }
+        }
+    }
+}
+
 enum vdc_rc vdc_allocdb_commit(struct vdc_allocdb *db, const struct vdc_tx *tx,
                                struct vdc_tx_result *result, struct vdc_buf *record)
 {
     result_clear(result);
     vdc_buf_clear(record);
+    prefetch_tables(db, tx);
     enum vdc_rc rc = judge_tx(db, tx, result);
     if (rc != VDC_RC_OK || result->repeated) {
         return rc;
     }
+    prefetch_slots(db, tx);
     return apply_tx(db, tx, result, record);
 }
 

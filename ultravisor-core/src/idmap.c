@@ -68,6 +68,13 @@ uint32_t idmap_get(const struct idmap *map, const struct vdc_id *id)
     return is_free(cell) ? VDC_IDMAP_NONE : cell->value;
 }
 
+void idmap_prefetch(const struct idmap *map, const struct vdc_id *id)
+{
+    if (map->len > 0) {
+        __builtin_prefetch(&map->cells[home_of(map, words_of(id))]);
+    }
+}
+
 static void grow(struct idmap *map)
 {
     struct idmap bigger = {.cap = map->cap == 0 ? CAP_MIN : map->cap * 2, .len = map->len};

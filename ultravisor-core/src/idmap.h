@@ -29,6 +29,9 @@ struct idmap {
 void idmap_deinit(struct idmap *map);
 /* VDC_IDMAP_NONE: not there. */
 uint32_t idmap_get(const struct idmap *map, const struct vdc_id *id);
+/* Fetches what a later call with this id will read: the tables are larger than a cache, and waiting
+ * for them one after the other is what a transaction would spend its time on. */
+void idmap_prefetch(const struct idmap *map, const struct vdc_id *id);
 /* `id` is not none and not there yet. */
 void idmap_put(struct idmap *map, const struct vdc_id *id, uint32_t value);
 /* `id` is there. */
