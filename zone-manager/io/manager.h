@@ -94,8 +94,13 @@ struct seat {
     /* While loading or leading. */
     struct vdc_zone *core;
     int64_t epoch;
-    int64_t lease_id; /* the store lease that our leadership hangs on */
-    bool retaking;    /* a transaction that hangs it on a new one is under way */
+    int64_t lease_id;  /* the store lease that our leadership hangs on */
+    int64_t put_lease; /* of the last attempt to take the leader key, whose answer may be out */
+    /* An epoch of ours that was given up: 0: none. A write of it whose answer we no longer wait for may
+     * still come to pass, so nobody may lead with it again: our key is deleted first. */
+    int64_t spent_epoch;
+    bool abdicating; /* that is under way */
+    bool retaking;   /* a transaction that hangs it on a new one is under way */
     unsigned lists_left;
     struct vdc_etcd_request *load;  /* the list or read under way */
     struct seat_write *writes_head; /* not yet sent; one batch is under way at a time */

@@ -132,6 +132,10 @@ static void resign(struct seat *seat, const char *why)
     seat->writes_tail = &seat->writes_head;
     vdc_zone_destroy(seat->core);
     seat->core = NULL;
+    if (seat->epoch != 0) {
+        seat->spent_epoch = seat->epoch;
+        retry_later(seat->manager);
+    }
     seat->epoch = 0;
     seat->retaking = false;
 }
@@ -341,6 +345,7 @@ static const struct {
              {"operations", VDC_ZONE_LOAD_OPERATION}};
 
 static void load_next(struct seat *seat);
+static void retake(struct seat *seat);
 
 static void on_list(void *data, enum vdc_rc rc, const struct vdc_etcd_kv *kvs, size_t count,
                     int64_t revision, bool more, const struct vdc_err *err)
@@ -390,9 +395,13 @@ static void load_next(struct seat *seat)
     struct vdc_zone_event event = {.kind = VDC_ZONE_LOADED};
     seat->state = SEAT_LEADING;
     seat_step(seat, &event);
-    event = (struct vdc_zone_event){.kind = VDC_ZONE_LEADING_UNTIL};
-    event.until = seat->manager->leading_until;
-    seat_step(seat, &event);
+    if (seat->lease_id == seat->manager->lease_id) {
+        event = (struct vdc_zone_event){.kind = VDC_ZONE_LEADING_UNTIL};
+        event.until = seat->manager->leading_until;
+        seat_step(seat, &event);
+    } else {
+        retake(seat); /* the lease was lost while we loaded */
+    }
     vdc_log_info("zone %s: loaded -> leading with epoch %lld", seat->zone, (long long)seat->epoch);
     nodes_introduce(seat);
 }
@@ -460,14 +469,15 @@ static void on_zone_record(void *data, enum vdc_rc rc, const struct vdc_etcd_res
     }
 }
 
-static void begin_leading(struct seat *seat, int64_t epoch)
+/* `lease`: the store lease that our key hangs on, which need not be the present one any more. */
+static void begin_leading(struct seat *seat, int64_t epoch, int64_t lease)
 {
     struct manager *manager = seat->manager;
     vdc_log_info("zone %s: leader key created -> epoch %lld, loading", seat->zone,
                  (long long)epoch);
     seat->state = SEAT_LOADING;
     seat->epoch = epoch;
-    seat->lease_id = manager->lease_id;
+    seat->lease_id = lease;
     struct vdc_zone_config config = {.zone = seat->zone,
                                      .manager = manager->config.name,
                                      .epoch = (uint64_t)epoch,
@@ -499,10 +509,11 @@ static bool adopt_own_key(struct seat *seat)
 {
     struct manager *manager = seat->manager;
     if (seat->state != SEAT_FOLLOWING || seat->leader_revision == 0 || manager->lease_id == 0 ||
-        seat->leader_lease != manager->lease_id || manager->stopping) {
+        seat->leader_lease != manager->lease_id || manager->stopping ||
+        seat->leader_revision == seat->spent_epoch) {
         return false;
     }
-    begin_leading(seat, seat->leader_revision);
+    begin_leading(seat, seat->leader_revision, seat->leader_lease);
     return true;
 }
 
@@ -514,7 +525,7 @@ static void on_campaign(void *data, enum vdc_rc rc, const struct vdc_etcd_result
         return;
     }
     if (rc == VDC_RC_OK && result->succeeded) {
-        begin_leading(seat, result->revision);
+        begin_leading(seat, result->revision, seat->put_lease);
         return;
     }
     seat->state = SEAT_FOLLOWING;
@@ -543,6 +554,7 @@ static bool put_leader(struct seat *seat, int64_t create_revision, vdc_etcd_txn_
                               .lease = manager->lease_id};
     struct vdc_etcd_txn txn = {
         .compares = &as_known, .compare_count = 1, .then = &put, .then_count = 1};
+    seat->put_lease = manager->lease_id;
     bool sent = vdc_etcd_txn(manager->etcd, &txn, cb, seat, NULL) == VDC_RC_OK;
     vdc_buf_deinit(&value);
     if (!sent) {
@@ -572,10 +584,12 @@ static void on_retaken(void *data, enum vdc_rc rc, const struct vdc_etcd_result 
     }
     seat->retaking = false;
     if (rc == VDC_RC_OK && result->succeeded) {
-        seat->lease_id = manager->lease_id;
+        seat->lease_id = seat->put_lease;
         vdc_log_info("zone %s: the leader key is still ours (epoch %lld) -> hung on a new lease",
                      seat->zone, (long long)seat->epoch);
-        if (seat_leads(seat)) {
+        if (seat->lease_id != manager->lease_id) {
+            retake(seat); /* lost again meanwhile */
+        } else if (seat_leads(seat)) {
             struct vdc_zone_event event = {.kind = VDC_ZONE_LEADING_UNTIL};
             event.until = manager->leading_until;
             seat_step(seat, &event);
@@ -596,6 +610,46 @@ static void retake(struct seat *seat)
     if (seat->core != NULL && !seat->retaking && seat->lease_id != manager->lease_id &&
         manager->lease_id != 0) {
         seat->retaking = put_leader(seat, seat->epoch, on_retaken);
+    }
+}
+
+static void on_abdicated(void *data, enum vdc_rc rc, const struct vdc_etcd_result *result,
+                         const struct vdc_err *err)
+{
+    struct seat *seat = data;
+    (void)result;
+    if (rc == VDC_RC_CANCELLED) {
+        return;
+    }
+    seat->abdicating = false;
+    if (rc != VDC_RC_OK) {
+        vdc_log_warn("zone %s: giving the leader key back: %s", seat->zone, vdc_err_text(err));
+        retry_later(seat->manager);
+    }
+    /* The watch tells that it is gone, and then the next campaign begins. */
+}
+
+/* Leadership was given up (records not readable, the client's queue full) while the key is ours: as
+ * long as it stands nobody leads the zone. */
+static void abdicate(struct seat *seat)
+{
+    if (seat->state != SEAT_FOLLOWING || seat->abdicating || seat->spent_epoch == 0 ||
+        seat->leader_revision != seat->spent_epoch) {
+        return;
+    }
+    char key[VDC_KEY_CAP];
+    vdc_key_leader(key, seat->zone);
+    struct vdc_etcd_compare ours = {.key = key,
+                                    .target = VDC_ETCD_CREATE_REVISION,
+                                    .relation = VDC_ETCD_EQUAL,
+                                    .number = seat->spent_epoch};
+    struct vdc_etcd_op del = {.kind = VDC_ETCD_DELETE, .key = key};
+    struct vdc_etcd_txn txn = {
+        .compares = &ours, .compare_count = 1, .then = &del, .then_count = 1};
+    seat->abdicating =
+        vdc_etcd_txn(seat->manager->etcd, &txn, on_abdicated, seat, NULL) == VDC_RC_OK;
+    if (!seat->abdicating) {
+        retry_later(seat->manager);
     }
 }
 
@@ -707,7 +761,9 @@ static void take_leader(struct manager *manager, const struct vdc_etcd_kv *kv, b
     if (seat->core != NULL && seat->epoch < kv->create_revision) {
         resign(seat, "another manager leads");
     }
-    adopt_own_key(seat);
+    if (!adopt_own_key(seat) && seat->leader_revision == seat->spent_epoch) {
+        retry_later(manager); /* to give it back */
+    }
 }
 
 static void open_watches(struct manager *manager);
@@ -823,6 +879,7 @@ static void on_retry(uv_timer_t *timer)
         if (seat->broken) {
             resign(seat, "a write could not be sent");
         }
+        abdicate(seat);
         retake(seat);
         campaign(seat);
     }
