@@ -140,6 +140,22 @@ Test(zone_core, a_create_before_any_node_is_there_is_refused_with_reasons)
     zw_destroy(world);
 }
 
+Test(zone_core, a_new_leader_refuses_nothing_before_it_sees_its_nodes)
+{
+    struct zone_world *world = quickstart_world();
+    zw_run(world, 100);
+    zw_new_leader(world, true);
+    uint64_t token = zw_create_partition(world, "late", "silver", "late", "key-late");
+    zw_run(world, 10);
+    cr_assert_eq(zw_answer(world, token)->rc, VDC_RC_NO_LEADER);
+    zw_run(world, 2000);
+    token = zw_create_partition(world, "late", "silver", "late", "key-late");
+    zw_run(world, 2000);
+    cr_assert_eq(zw_answer(world, token)->rc, VDC_RC_OK);
+    ASSERT_SETTLED(world);
+    zw_destroy(world);
+}
+
 Test(zone_core, a_second_operation_on_one_partition_names_the_first)
 {
     struct zone_world *world = ready_world();

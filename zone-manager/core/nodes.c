@@ -82,6 +82,23 @@ static bool slice_is(const struct vdc_zone *zone, const struct zone_node *node,
            slice->overcommit_milli == vdc_policy_settings(zone->policy)->cpu_overcommit_milli;
 }
 
+bool zone_is_settling(const struct vdc_zone *zone, const char **name)
+{
+    if (vdc_mono_sub(zone->now, zone->began) >= ZONE_SETTLE_NS) {
+        return false;
+    }
+    for (size_t i = 0; i < zone->nodes_len; i++) {
+        const struct zone_node *node = zone->nodes[i];
+        bool lost =
+            node->state == VDC_NODE_FENCED || (node->state == VDC_NODE_JOINING && !node->connected);
+        if (!lost && !(node->connected && node_known(node))) {
+            *name = node->rec.name;
+            return true;
+        }
+    }
+    return false;
+}
+
 bool node_is_usable(const struct vdc_zone *zone, const struct zone_node *node, const char **why)
 {
     struct vdc_policy_share share;

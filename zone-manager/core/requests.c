@@ -153,6 +153,23 @@ static void check_spec(const struct vdc_zone *zone, const struct vdc_partition_s
     }
 }
 
+/* A refusal is for good: its key gives it again and again. So a leader that does not see all nodes yet
+ * says "ask again" instead. */
+static bool answer_if_settling(struct vdc_zone *zone, const struct vdc_zone_request *request,
+                               const char *name)
+{
+    const char *node;
+    if (!zone_is_settling(zone, &node)) {
+        return false;
+    }
+    zone_answer(
+        zone, request->token, VDC_RC_NO_LEADER,
+        "%s has no place yet, and the zone's leader is new and still waits for %s; ask again "
+        "soon",
+        name, node);
+    return true;
+}
+
 static void request_create(struct vdc_zone *zone, const struct vdc_zone_request *request)
 {
     struct vdc_partition_record rec = {.spec = request->spec, .desired = VDC_DESIRED_RUNNING};
@@ -177,7 +194,10 @@ static void request_create(struct vdc_zone *zone, const struct vdc_zone_request 
     zone_place(zone, &rec.spec, &rec.id, VDC_POLICY_CREATE, NULL, NULL, 0, &placement);
     placement_trace(zone, &placement);
     if (!placement.placed) {
-        refuse(zone, request, VDC_OPERATION_CREATE, RUN_COMMIT, NULL, rec.spec.name, &placement);
+        if (!answer_if_settling(zone, request, rec.spec.name)) {
+            refuse(zone, request, VDC_OPERATION_CREATE, RUN_COMMIT, NULL, rec.spec.name,
+                   &placement);
+        }
         placement_deinit(&placement);
         return;
     }
@@ -325,8 +345,10 @@ static void request_migrate(struct vdc_zone *zone, const struct vdc_zone_request
                &placement);
     placement_trace(zone, &placement);
     if (!placement.placed) {
-        refuse(zone, request, VDC_OPERATION_MIGRATE, MIGRATE_RESERVE, partition, rec->spec.name,
-               &placement);
+        if (!answer_if_settling(zone, request, rec->spec.name)) {
+            refuse(zone, request, VDC_OPERATION_MIGRATE, MIGRATE_RESERVE, partition, rec->spec.name,
+                   &placement);
+        }
         placement_deinit(&placement);
         return;
     }

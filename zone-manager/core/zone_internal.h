@@ -30,6 +30,9 @@
  * desired and the node goes on trying. A loaded two-CPU machine boots three guests under TCG in 40 s. */
 #define ZONE_START_TIMEOUT_NS (180 * VDC_SECOND)
 #define ZONE_STOP_TIMEOUT_NS (120 * VDC_SECOND)
+/* A new leader's nodes join within milliseconds, those that have to dial again within seconds. Before
+ * that it refuses nothing for want of a node; after it, a node that is not back counts as away. */
+#define ZONE_SETTLE_NS (10 * VDC_SECOND)
 /* Nodes that refuse one placement, one after the other: the replica is exact, so already a second
  * refusal means that something is wrong. */
 #define ZONE_PLACE_ATTEMPTS_MAX 5
@@ -318,6 +321,9 @@ void node_advance(struct vdc_zone *zone, struct zone_node *node);
 vdc_mono node_deadline(const struct vdc_zone *zone, const struct zone_node *node);
 void node_policy_changed(struct vdc_zone *zone, struct zone_node *node);
 bool node_is_usable(const struct vdc_zone *zone, const struct zone_node *node, const char **why);
+/* Whether a leader that is new still waits for nodes that its predecessor had; *name: one of them.
+ * What it would refuse now may be possible in a moment. */
+bool zone_is_settling(const struct vdc_zone *zone, const char **name);
 const struct vdc_msg_guest *node_guest(const struct zone_node *node, const struct vdc_id *partition,
                                        uint64_t generation);
 /* The replica's record of it with that generation; NULL also without a replica. */

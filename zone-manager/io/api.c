@@ -67,7 +67,7 @@ void api_problem(struct vdc_http_request *request, enum vdc_rc rc, const char *d
         json_object_update(body, extra);
         json_decref(extra);
     }
-    char *text = json_dumps(body, JSON_COMPACT);
+    char *text = json_dumps(body, JSON_COMPACT | JSON_REAL_PRECISION(15));
     VDC_ASSERT(text != NULL);
     struct vdc_http_header retry = {"retry-after", "1"};
     vdc_http_respond(request, status, PROBLEM_TYPE, text, strlen(text), &retry,
