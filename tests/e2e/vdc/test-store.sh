@@ -34,9 +34,11 @@ outage() { # SECONDS NAME
     check "db-1 counts without etcd ($seconds s)" goes_on "$db"
     sleep "$seconds"
     check "the request is not answered without etcd ($seconds s)" kill -0 "$late"
+    keep_consoles
     lab etcd-start
     check "there is a leader again ($seconds s)" wait_until 90 led
-    check "a request made meanwhile ends well ($seconds s)" wait "$late"
+    wait "$late" && late=0 || late=$?
+    check "a request made meanwhile ends well ($seconds s): $(tail -n 1 "$dir/late.err")" test "$late" = 0
     check "it is done ($seconds s)" jq -e '.state == "done"' "$dir/late.json"
     check "its key gives the same operation ($seconds s)" expect 200 ".id == $(jq .id "$dir/late.json")" \
         POST '/v1/partitions?wait=60s' -H "idempotency-key: key-$name" -d "$(jq -cn --arg name "$name" \
