@@ -3,9 +3,10 @@
  * vdc-node-agent --config FILE      runs the agent of this node
  * vdc-node-agent --check FILE       reads the configuration, says what is wrong with it, ends
  * vdc-node-agent --show RUN_DIR     prints what the agent running there knows
+ * vdc-node-agent --inspect DIR      prints what the journal there holds, and whether it is whole
  *
- * Exit status: 0 ended by a signal (or all was well), 1 could not begin, 2 wrong use or
- * configuration.
+ * Exit status: 0 ended by a signal (or all was well), 1 could not begin or the journal is damaged,
+ * 2 wrong use or configuration.
  */
 #include <limits.h>
 #include <signal.h>
@@ -21,16 +22,19 @@
 #include "io/config.h"
 #include "io/control.h"
 #include "io/driver.h"
+#include "io/inspect.h"
 
 static const char usage[] =
-    "Usage: vdc-node-agent --config FILE | --check FILE | --show RUN_DIR | --help | --version\n"
+    "Usage: vdc-node-agent --config FILE | --check FILE | --show RUN_DIR | --inspect DIR |\n"
+    "                      --help | --version\n"
     "\n"
     "Keeps one node's allocation database, commits the zone managers' transactions and runs the\n"
     "node's partitions. One per node, as root. Guests outlive it.\n"
     "\n"
     "  --config FILE    runs the agent; YAML, see vdc-node-agent(8)\n"
     "  --check FILE     says what is wrong with a configuration\n"
-    "  --show RUN_DIR   what the agent running there knows: inventory, partitions, leases\n";
+    "  --show RUN_DIR   what the agent running there knows: inventory, partitions, leases\n"
+    "  --inspect DIR    what the journal there holds, and whether it is whole; changes nothing\n";
 
 static int wrong_use(void)
 {
@@ -94,6 +98,19 @@ static int run(const char *path)
     return rc == VDC_RC_OK ? 0 : 1;
 }
 
+static int inspect(const char *dir)
+{
+    struct vdc_buf text = {0};
+    struct vdc_err err;
+    enum vdc_rc rc = agent_inspect(dir, &text, &err);
+    fputs(vdc_buf_text(&text), stdout);
+    vdc_buf_deinit(&text);
+    if (rc != VDC_RC_OK) {
+        fprintf(stderr, "vdc-node-agent: %s\n", vdc_err_text(&err));
+    }
+    return rc == VDC_RC_OK ? 0 : 1;
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 2 && strcmp(argv[1], "--version") == 0) {
@@ -113,6 +130,9 @@ int main(int argc, char **argv)
     if (strcmp(argv[1], "--check") == 0) {
         static struct agent_config config;
         return load_config(argv[2], &config) ? 0 : 2;
+    }
+    if (strcmp(argv[1], "--inspect") == 0) {
+        return inspect(argv[2]);
     }
     if (strcmp(argv[1], "--show") == 0) {
         struct vdc_err err;

@@ -144,11 +144,35 @@ static void note_op(struct vdc_agent *agent, const struct vdc_op *op, uint64_t s
     case VDC_OP_MEMORY_RELEASE:
         touch(agent, &op->memory_release.id, sequence);
         break;
+    case VDC_OP_DEVICE_ATTACH:
+        touch(agent, &op->device_attach.id, sequence);
+        break;
+    case VDC_OP_DEVICE_DETACH:
+        touch(agent, &op->device_detach.id, sequence);
+        break;
+    case VDC_OP_VOLUME_ATTACH:
+        touch(agent, &op->volume_attach.id, sequence);
+        break;
+    case VDC_OP_VOLUME_DETACH:
+        touch(agent, &op->volume_detach.id, sequence);
+        break;
+    case VDC_OP_PORT_CONNECT:
+        touch(agent, &op->port_connect.id, sequence);
+        break;
+    case VDC_OP_PORT_DISCONNECT:
+        touch(agent, &op->port_disconnect.id, sequence);
+        break;
     case VDC_OP_INVENTORY_SET:
     case VDC_OP_ZONE_SET:
     case VDC_OP_ZONE_LEAVE:
     case VDC_OP_ZONE_EPOCH:
     case VDC_OP_INCARNATION_SET:
+    case VDC_OP_DEVICE_ADD:
+    case VDC_OP_DEVICE_REMOVE:
+    case VDC_OP_CHANNEL_CONNECT:    /* no view shows channels yet */
+    case VDC_OP_CHANNEL_DISCONNECT: /* the same */
+    case VDC_OP_FENCE_PROMISE:
+    case VDC_OP_ZONE_TRANSFER:
         break;
     }
 }

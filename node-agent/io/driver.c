@@ -12,6 +12,7 @@
 #include <vdc/agent.h>
 #include <vdc/base.h>
 #include <vdc/clock.h>
+#include <vdc/entropy.h>
 #include <vdc/file.h>
 #include <vdc/journal.h>
 #include <vdc/log.h>
@@ -117,6 +118,7 @@ static enum vdc_rc open_journal(struct driver *driver, struct vdc_err *err)
     driver->recovered = vdc_allocdb_create();
     struct vdc_journal_options options = {
         .dir = dir,
+        .seed = vdc_entropy_seed(),
         .on_snapshot = on_recovered_snapshot,
         .on_record = on_recovered_record,
         .ctx = driver,

@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include <vdc/base.h>
+#include <vdc/prng.h>
 
 #include "journal_internal.h"
 
@@ -63,7 +64,9 @@ struct vdc_journal {
     uint64_t written_bytes; /* of frames, ever */
     uint64_t snapshot_mark; /* written_bytes when the last snapshot was taken */
 
-    int fd;             /* of the segment that is written; -1: none yet */
+    int fd; /* of the segment that is written; -1: none yet */
+    struct vdc_prng salts;
+    uint32_t salt;      /* of the segment of the last batch */
     uint64_t tail;      /* where the next frame goes in the segment of the last batch */
     struct batch *head; /* the next to be written */
     struct batch *last;
@@ -164,7 +167,8 @@ static void start_spare(struct vdc_journal *j)
     /* Until a rotating write has renamed the spare that it took, the name still leads to that file: a
      * new spare would truncate and zero the segment that is being written. */
     bool renaming = j->writing != NULL && j->writing->rotates;
-    if (renaming || j->spare_busy || j->spare_fd >= 0 || (j->closing && (!waits || j->spare_failed))) {
+    if (renaming || j->spare_busy || j->spare_fd >= 0 ||
+        (j->closing && (!waits || j->spare_failed))) {
         return;
     }
     if (j->spare_failed && !waits && uv_now(j->loop) - j->spare_failed_at_ms < SPARE_RETRY_MS) {
@@ -366,7 +370,8 @@ static struct batch *growing_batch(struct vdc_journal *j, uint64_t sequence, uin
     batch->first_sequence = sequence;
     batch->rotates = rotates;
     if (rotates) {
-        vdc_journal_head_encode(sequence, &batch->bytes);
+        j->salt = (uint32_t)vdc_prng_next(&j->salts);
+        vdc_journal_head_encode(sequence, j->salt, &batch->bytes);
         j->tail = VDC_JOURNAL_HEAD_BYTES;
         j->queued_bytes += VDC_JOURNAL_HEAD_BYTES;
     } else {
@@ -387,7 +392,7 @@ void vdc_journal_append(struct vdc_journal *j, uint64_t sequence, const void *da
     VDC_ASSERT(sequence == j->appended + 1 && !j->closing);
     uint64_t bytes = VDC_JOURNAL_FRAME_BYTES(len);
     struct batch *batch = growing_batch(j, sequence, bytes);
-    vdc_journal_frame_encode(sequence, batch->first_sequence, data, len, &batch->bytes);
+    vdc_journal_frame_encode(sequence, batch->first_sequence, j->salt, data, len, &batch->bytes);
     VDC_GROW(batch->waiters, batch->waiters_cap, batch->waiters_len + 1);
     batch->waiters[batch->waiters_len++] =
         (struct waiter){.sequence = sequence, .done = done, .ctx = ctx};
@@ -474,6 +479,7 @@ static enum vdc_rc open_tail(struct vdc_journal *j, const struct journal_tail *t
         }
     }
     j->tail = tail->offset;
+    j->salt = tail->salt;
     return rc == VDC_RC_OK ? rc : vdc_err_wrap(err, "cut the torn end of %s", name);
 }
 
@@ -505,6 +511,7 @@ enum vdc_rc vdc_journal_open(struct vdc_journal **out, uv_loop_t *loop,
     j->magic = MAGIC;
     j->loop = loop;
     j->dir = vdc_strdup(options->dir);
+    vdc_prng_init(&j->salts, options->seed);
     j->segment_bytes =
         options->segment_bytes == 0 ? VDC_JOURNAL_SEGMENT_BYTES : options->segment_bytes;
     j->dir_fd = j->lock_fd = j->fd = j->spare_fd = j->rotated_fd = -1;

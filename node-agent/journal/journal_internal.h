@@ -31,6 +31,7 @@ struct journal_tail {
     uint64_t last_sequence; /* of records or of the snapshot */
     bool has_segment;       /* the last segment can be written on ... */
     uint64_t segment_first; /* ... this one ... */
+    uint32_t salt;          /* ... whose frames are salted so ... */
     uint64_t offset;        /* ... from here */
     uint64_t bytes;         /* its size */
     uint64_t replay_bytes;  /* of frames behind the snapshot */

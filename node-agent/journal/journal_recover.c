@@ -124,12 +124,12 @@ static uint64_t used_bytes(const struct mapping *map)
 }
 
 static enum vdc_rc read_frames(struct recovery *r, const char *name, const struct mapping *map,
-                               bool is_last, uint64_t *offset)
+                               uint32_t salt, bool is_last, uint64_t *offset)
 {
     for (;;) {
         struct vdc_journal_frame frame;
         enum vdc_rc rc;
-        switch (vdc_journal_scan_frame(map->data, map->len, *offset, r->expected, &frame)) {
+        switch (vdc_journal_scan_frame(map->data, map->len, *offset, r->expected, salt, &frame)) {
         case VDC_JOURNAL_FRAME:
             rc = take_frame(r, &frame, name);
             if (rc != VDC_RC_OK) {
@@ -157,7 +157,8 @@ static enum vdc_rc read_segment(struct recovery *r, const struct journal_segment
                                 const char *name, const struct mapping *map, bool is_last)
 {
     uint64_t first = 0;
-    enum vdc_rc rc = vdc_journal_head_decode(map->data, map->len, &first);
+    uint32_t salt = 0;
+    enum vdc_rc rc = vdc_journal_head_decode(map->data, map->len, &first, &salt);
     if (rc != VDC_RC_OK || first != segment->first_sequence) {
         return vdc_err_set(r->err, rc == VDC_RC_OK ? VDC_RC_CORRUPT : rc,
                            "%s at 0: not a segment's head of this version", name);
@@ -171,10 +172,11 @@ static enum vdc_rc read_segment(struct recovery *r, const struct journal_segment
     }
     r->expected = first;
     uint64_t offset = VDC_JOURNAL_HEAD_BYTES;
-    rc = read_frames(r, name, map, is_last, &offset);
+    rc = read_frames(r, name, map, salt, is_last, &offset);
     if (rc == VDC_RC_OK && is_last) {
         r->tail->has_segment = true;
         r->tail->segment_first = first;
+        r->tail->salt = salt;
         r->tail->offset = offset;
         r->tail->bytes = map->len;
     }

@@ -6,3 +6,7 @@ vdc_unit_test(node_core_test
 vdc_unit_test(node_io_test SOURCES ${CMAKE_CURRENT_LIST_DIR}/node_io.c LINK vdc-agent-io)
 # The drivers' headers are not public.
 target_include_directories(node_io_test PRIVATE ${CMAKE_CURRENT_LIST_DIR}/../../node-agent/io)
+vdc_unit_test(node_inspect_test
+    SOURCES ${CMAKE_CURRENT_LIST_DIR}/node_inspect.c ${CMAKE_CURRENT_LIST_DIR}/ultravisor_support.c
+    LINK vdc-agent-io)
+target_include_directories(node_inspect_test PRIVATE ${CMAKE_CURRENT_LIST_DIR}/../../node-agent/io)

@@ -17,16 +17,18 @@
 
 /* --- the format --- */
 
+#define SALT UINT32_C(0x5a17)
+
 /* A segment of 4096 bytes with batches {1}, {2, 3}, {4}; where each frame begins. */
 static void make_segment(struct vdc_buf *out, uint64_t at[5])
 {
     static const uint64_t batch[5] = {0, 1, 2, 2, 4};
-    vdc_journal_head_encode(1, out);
+    vdc_journal_head_encode(1, SALT, out);
     for (uint64_t i = 1; i <= 4; i++) {
         char payload[50];
         memset(payload, (int)i, sizeof(payload));
         at[i] = out->len;
-        vdc_journal_frame_encode(i, batch[i], payload, 30 + i, out);
+        vdc_journal_frame_encode(i, batch[i], SALT, payload, 30 + i, out);
     }
     at[0] = out->len;
     memset(vdc_buf_reserve(out, 4096), 0, 4096);
@@ -40,8 +42,8 @@ static enum vdc_journal_scan scan(const struct vdc_buf *bytes, uint64_t *last, u
     enum vdc_journal_scan how;
     *offset = VDC_JOURNAL_HEAD_BYTES;
     *last = 0;
-    while ((how = vdc_journal_scan_frame(bytes->data, bytes->len, *offset, *last + 1, &frame)) ==
-           VDC_JOURNAL_FRAME) {
+    while ((how = vdc_journal_scan_frame(bytes->data, bytes->len, *offset, *last + 1, SALT,
+                                         &frame)) == VDC_JOURNAL_FRAME) {
         *last = frame.sequence;
         *offset = frame.next;
     }
@@ -52,9 +54,11 @@ Test(ultravisor_journal, a_whole_segment_scans_to_its_end)
 {
     struct vdc_buf bytes = {0};
     uint64_t at[5], last, offset, first;
+    uint32_t salt;
     make_segment(&bytes, at);
-    cr_assert_eq(vdc_journal_head_decode(bytes.data, bytes.len, &first), VDC_RC_OK);
+    cr_assert_eq(vdc_journal_head_decode(bytes.data, bytes.len, &first, &salt), VDC_RC_OK);
     cr_assert_eq(first, 1);
+    cr_assert_eq(salt, SALT);
     cr_assert_eq(scan(&bytes, &last, &offset), VDC_JOURNAL_END);
     cr_assert_eq(last, 4);
     cr_assert_eq(offset, at[0]);
@@ -101,16 +105,37 @@ Test(ultravisor_journal, sectors_of_one_write_that_came_out_of_order_are_a_torn_
     vdc_buf_deinit(&bytes);
 }
 
+Test(ultravisor_journal, a_frame_inside_a_torn_payload_is_not_taken_for_one)
+{
+    /* A payload that carries a whole frame of a later batch, made without the salt. */
+    struct vdc_buf inner = {0};
+    struct vdc_buf bytes = {0};
+    uint64_t last, offset;
+    vdc_journal_frame_encode(9, 9, 0, "x", 1, &inner);
+    for (int salted = 0; salted < 2; salted++) {
+        vdc_buf_clear(&bytes);
+        vdc_journal_head_encode(1, SALT, &bytes);
+        vdc_buf_clear(&inner);
+        vdc_journal_frame_encode(9, 9, salted ? SALT : 0, "x", 1, &inner);
+        vdc_journal_frame_encode(1, 1, SALT, inner.data, inner.len, &bytes);
+        bytes.data[VDC_JOURNAL_HEAD_BYTES + 4] ^= 1;
+        cr_assert_eq(scan(&bytes, &last, &offset), salted ? VDC_JOURNAL_DAMAGE : VDC_JOURNAL_TORN);
+    }
+    vdc_buf_deinit(&inner);
+    vdc_buf_deinit(&bytes);
+}
+
 Test(ultravisor_journal, a_head_with_any_wrong_byte_is_refused)
 {
     struct vdc_buf bytes = {0};
     uint64_t first;
-    vdc_journal_head_encode(7, &bytes);
+    uint32_t salt;
+    vdc_journal_head_encode(7, SALT, &bytes);
     for (size_t i = 0; i < bytes.len; i++) {
         bytes.data[i] ^= 1;
-        cr_assert_neq(vdc_journal_head_decode(bytes.data, bytes.len, &first), VDC_RC_OK);
+        cr_assert_neq(vdc_journal_head_decode(bytes.data, bytes.len, &first, &salt), VDC_RC_OK);
         bytes.data[i] ^= 1;
-        cr_assert_neq(vdc_journal_head_decode(bytes.data, i, &first), VDC_RC_OK);
+        cr_assert_neq(vdc_journal_head_decode(bytes.data, i, &first, &salt), VDC_RC_OK);
     }
     vdc_buf_deinit(&bytes);
 }

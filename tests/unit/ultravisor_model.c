@@ -340,6 +340,18 @@ static enum vdc_tx_rule model_apply(const struct vdc_op *op, int zone)
     case VDC_OP_ZONE_EPOCH:
     case VDC_OP_INCARNATION_SET:
     case VDC_OP_PARTITION_SET_CONFIG:
+    case VDC_OP_DEVICE_ADD: /* these and the following: ultravisor_entries_model.c */
+    case VDC_OP_DEVICE_REMOVE:
+    case VDC_OP_DEVICE_ATTACH:
+    case VDC_OP_DEVICE_DETACH:
+    case VDC_OP_VOLUME_ATTACH:
+    case VDC_OP_VOLUME_DETACH:
+    case VDC_OP_PORT_CONNECT:
+    case VDC_OP_PORT_DISCONNECT:
+    case VDC_OP_CHANNEL_CONNECT:
+    case VDC_OP_CHANNEL_DISCONNECT:
+    case VDC_OP_FENCE_PROMISE:
+    case VDC_OP_ZONE_TRANSFER:
         break;
     }
     cr_assert_fail("not drawn");

@@ -33,6 +33,7 @@ struct vdc_allocdb *vdc_allocdb_create(void)
 {
     struct vdc_allocdb *db = VDC_NEW(struct vdc_allocdb);
     db->slots_unused = SLOT_NONE;
+    db->entries_unused = SLOT_NONE;
     db->scratch_cpus = vdc_calloc(VDC_NODE_CPUS_MAX, sizeof(db->scratch_cpus[0]));
     (void)zone_make(db, "");
     db->zones[NODE_ZONE].pub.joined = true;
@@ -46,11 +47,13 @@ void vdc_allocdb_destroy(struct vdc_allocdb *db)
         return;
     }
     undo_forget(db, 0);
+    entries_deinit(db);
     for (uint32_t s = 0; s < db->slots_len; s++) {
         struct slot *slot = slot_at(db, s);
         free(slot->cpus);
         free(slot->blocks);
         free(slot->config);
+        free(slot->entries);
     }
     for (uint32_t s = 0; s < db->slots_len; s += SLOTS_PER_CHUNK) {
         free(db->chunks[s / SLOTS_PER_CHUNK]);
@@ -68,6 +71,7 @@ void vdc_allocdb_destroy(struct vdc_allocdb *db)
     free(db->numa);
     free(db->cpus);
     free(db->cpu_index);
+    free(db->core_next);
     for (uint32_t i = 0; i < db->answers_len; i++) {
         free(db->answers[i].refusal);
     }

@@ -150,7 +150,7 @@ static enum vdc_rc check_claims(const struct vdc_allocdb *db, struct vdc_err *er
 
 static struct vdc_digest digest_from_nothing(const struct vdc_allocdb *db)
 {
-    struct vdc_digest sum = {0};
+    struct vdc_digest sum = entries_digest(db);
     struct vdc_digest item;
     for (uint32_t i = 0; i < db->cpus_len; i++) {
         item = digest_of_cpu(db, i);
@@ -243,7 +243,12 @@ enum vdc_rc vdc_allocdb_check(const struct vdc_allocdb *db, struct vdc_err *err)
     if (rc == VDC_RC_OK && (live != db->partitions_len || db->by_id.len != live)) {
         rc = broken(err, "number of partitions", "node");
     }
+    vdc_autofree uint64_t *zone_used = vdc_calloc(db->zones_len, sizeof(uint64_t));
+    if (rc == VDC_RC_OK) {
+        rc = entries_check(db, numa_used, zone_used, err);
+    }
     for (uint32_t z = 0; rc == VDC_RC_OK && z < db->zones_len; z++) {
+        held[z].memory_bytes += zone_used[z];
         rc = check_zone(db, z, &held[z], err);
     }
     if (rc == VDC_RC_OK) {

@@ -7,6 +7,9 @@
  *     allocdb.c           a transaction from checks to record; request ids, epochs, claims
  *     allocdb_ops.c       one function per operation: judge, resolve, change with an undo entry
  *     allocdb_state.c     the changes, digest, undo
+ *     allocdb_place.c     where CPUs and memory may lie: localities, whole cores
+ *     entries.c           devices, volumes, ports, channels, promises: table, digest, snapshot
+ *     entries_ops.c       their operations, and the transfer between zones
  *     allocdb_snapshot.c  snapshot and restore
  *     allocdb_check.c     every invariant from nothing
  *     allocdb_read.c      readers
@@ -14,11 +17,14 @@
 #ifndef VDC_ALLOCDB_INTERNAL_H
 #define VDC_ALLOCDB_INTERNAL_H
 
+#include <uthash.h>
+
 #include <vdc/allocdb.h>
 #include <vdc/base.h>
 
 #include "idmap.h"
 #include "pagemap.h"
+#include "wire.h"
 
 #define SLOT_NONE UINT32_MAX
 #define SLOTS_PER_CHUNK 256
@@ -59,6 +65,9 @@ struct slot {
     size_t blocks_cap;
     uint8_t *config;
     size_t config_cap;
+    uint32_t *entries; /* numbers of those that it owns or is an endpoint of, in no order */
+    size_t entries_cap;
+    uint32_t entries_len;
     struct vdc_digest fixed;   /* of what never changes */
     struct vdc_digest holding; /* what the items of its CPUs and blocks begin with */
     struct vdc_digest item;    /* its part of the database's digest, blocks and CPUs apart */
@@ -95,6 +104,8 @@ enum undo_kind {
     UNDO_CONFIG,      /* slot, saved = bytes, a = length */
     UNDO_CREATE,      /* slot */
     UNDO_DESTROY,     /* slot */
+    UNDO_ENTRY_ADD,   /* slot = its owner, number = entry, zone = slot of its peer */
+    UNDO_ENTRY_DROP,  /* the same */
 };
 
 struct undo {
@@ -135,6 +146,16 @@ struct vdc_allocdb {
     size_t claims_cap;
     uint32_t claims_len;
     struct idmap claim_by_id;
+
+    struct entry **entries; /* by number */
+    size_t entries_cap;
+    uint32_t entries_len;    /* ever made */
+    uint32_t entries_unused; /* head of the list, SLOT_NONE: none */
+    uint32_t entry_counts[VDC_ENTRY_KIND_COUNT];
+    struct entry *entry_by_key;
+    struct entry *port_by_name;
+    struct idmap volume_uses; /* of a volume: readers, or VOLUME_WRITTEN */
+    uint32_t *core_next;      /* per CPU index: the next CPU of the same core, in a ring */
 
     struct answer *answers; /* ring once it has VDC_ALLOCDB_REQUESTS_MAX entries */
     size_t answers_cap;
@@ -242,6 +263,14 @@ struct vdc_digest digest_of_slot(const struct slot *slot);
 struct vdc_digest digest_of_block(const struct slot *slot, const struct vdc_memory_block *block);
 struct vdc_digest digest_of_claim(const struct vdc_allocdb *db, const struct claim *claim);
 
+/* Hashing, for the digests of other files' items: begin with a number of the kind, end. */
+#define ITEM_ENTRY 16 /* + enum vdc_entry_kind */
+struct vdc_digest item_begin(unsigned kind);
+void item_u64(struct vdc_digest *hash, uint64_t word);
+void item_bytes(struct vdc_digest *hash, const void *data, size_t len);
+void item_id(struct vdc_digest *hash, const struct vdc_id *id);
+struct vdc_digest item_end(struct vdc_digest hash);
+
 /* --- allocdb_ops.c --- */
 
 struct op_run {
@@ -259,8 +288,65 @@ enum vdc_rc op_apply(struct op_run *run, const struct vdc_op *op) VDC_MUST_USE;
 /* Fills a refusal. `fmt` is the sentence behind "op N name: ". */
 enum vdc_rc op_refuse(struct op_run *run, enum vdc_rc rc, enum vdc_tx_rule rule, uint64_t asked,
                       uint64_t free, const char *fmt, ...) VDC_PRINTF(6, 7);
+void op_record(struct op_run *run, const struct vdc_op *op);
+/* The transaction's zone, which must be on this node / a partition of it, of the transaction's
+ * claim if it has one / and of that generation. */
+enum vdc_rc op_find_zone(struct op_run *run, struct vdc_zone_slice **slice) VDC_MUST_USE;
+enum vdc_rc op_find_slot(struct op_run *run, const struct vdc_id *id,
+                         struct slot **out) VDC_MUST_USE;
+enum vdc_rc op_find_guarded(struct op_run *run, const struct vdc_id *id, uint64_t generation,
+                            struct slot **out) VDC_MUST_USE;
+void op_save_zone(struct vdc_allocdb *db, uint32_t zone);
+void op_move_cpu(struct vdc_allocdb *db, uint32_t index, uint32_t zone);
+enum vdc_rc op_refuse_memory(struct op_run *run, uint64_t asked, uint64_t free_bytes,
+                             uint64_t largest);
+/* Takes `bytes` of one NUMA node, which has them, and adds the runs to scratch. */
+enum vdc_rc op_take_from_numa(struct op_run *run, struct slot *slot, uint32_t numa, uint64_t bytes);
+uint64_t op_page_of(const struct slot *slot);
 /* Releases all that the partition holds and takes it out. */
 void op_destroy_slot(struct vdc_allocdb *db, struct slot *slot);
+
+/* --- allocdb_place.c --- */
+
+/* Links the CPUs of each core, after the CPUs changed. */
+void topology_rebuild(struct vdc_allocdb *db);
+/* The CPUs of an assignment that has a locality or wants whole cores, into scratch, ascending. */
+enum vdc_rc place_cpus(struct op_run *run, const struct slot *slot,
+                       const struct vdc_op_cpu_assign *assign, uint32_t *len) VDC_MUST_USE;
+/* What the caller named, or what was chosen, lies as asked. */
+enum vdc_rc judge_cpu_place(struct op_run *run, const struct slot *slot,
+                            const struct vdc_op_cpu_assign *assign) VDC_MUST_USE;
+/* Takes memory with a locality, runs into scratch. */
+enum vdc_rc place_memory(struct op_run *run, struct slot *slot,
+                         const struct vdc_op_memory_assign *assign) VDC_MUST_USE;
+enum vdc_rc judge_memory_place(struct op_run *run,
+                               const struct vdc_op_memory_assign *assign) VDC_MUST_USE;
+
+/* --- entries.c --- */
+
+void entries_deinit(struct vdc_allocdb *db);
+void entries_undo(struct vdc_allocdb *db, const struct undo *undo);
+/* The transaction stands. */
+void entries_settle(struct vdc_allocdb *db, const struct undo *undo, uint64_t sequence);
+/* The partition ends: devices become free, all else of its entries ends. */
+void entries_release(struct vdc_allocdb *db, struct slot *slot);
+/* The zone leaves: its devices go back to the node. */
+void entries_leave_zone(struct vdc_allocdb *db, uint32_t zone);
+/* Takes the channels' memory in new page maps. */
+void entries_retake(struct vdc_allocdb *db);
+void entries_write(const struct vdc_allocdb *db, struct vdc_buf *out);
+/* NULL: read; else what is wrong. */
+const char *entries_read(struct vdc_allocdb *db, struct wire_reader *in);
+/* Adds what channels hold: bytes per NUMA index and per zone; recomputes the rest. */
+enum vdc_rc entries_check(const struct vdc_allocdb *db, uint64_t *numa_used, uint64_t *zone_used,
+                          struct vdc_err *err);
+struct vdc_digest entries_digest(const struct vdc_allocdb *db);
+/* The partition that an owner in a page map stands for; NULL: none. */
+const struct vdc_partition *owner_partition(const struct vdc_allocdb *db, uint32_t owner);
+
+/* --- entries_ops.c --- */
+
+enum vdc_rc entry_op_apply(struct op_run *run, const struct vdc_op *op) VDC_MUST_USE;
 
 /* --- allocdb.c --- */
 

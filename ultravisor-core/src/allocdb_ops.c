@@ -36,7 +36,7 @@ enum vdc_rc op_refuse(struct op_run *run, enum vdc_rc rc, enum vdc_tx_rule rule,
     return rc;
 }
 
-static void record_op(struct op_run *run, const struct vdc_op *op)
+void op_record(struct op_run *run, const struct vdc_op *op)
 {
     if (run->record != NULL) {
         tx_encode_op(op, run->record);
@@ -44,7 +44,7 @@ static void record_op(struct op_run *run, const struct vdc_op *op)
 }
 
 /* The zone must be on this node; `slice` is its slice. */
-static enum vdc_rc find_zone(struct op_run *run, struct vdc_zone_slice **slice)
+enum vdc_rc op_find_zone(struct op_run *run, struct vdc_zone_slice **slice)
 {
     if (run->zone == ZONE_NONE) {
         enum vdc_rc rc = op_refuse(run, VDC_RC_NOT_FOUND, VDC_RULE_ZONE, 0, 0,
@@ -61,10 +61,10 @@ static enum vdc_rc find_zone(struct op_run *run, struct vdc_zone_slice **slice)
     return VDC_RC_OK;
 }
 
-static enum vdc_rc find_slot(struct op_run *run, const struct vdc_id *id, struct slot **out)
+enum vdc_rc op_find_slot(struct op_run *run, const struct vdc_id *id, struct slot **out)
 {
     struct vdc_zone_slice *slice;
-    enum vdc_rc rc = find_zone(run, &slice);
+    enum vdc_rc rc = op_find_zone(run, &slice);
     if (rc != VDC_RC_OK) {
         return rc;
     }
@@ -91,10 +91,10 @@ static enum vdc_rc find_slot(struct op_run *run, const struct vdc_id *id, struct
     return VDC_RC_OK;
 }
 
-static enum vdc_rc find_guarded(struct op_run *run, const struct vdc_id *id, uint64_t generation,
-                                struct slot **out)
+enum vdc_rc op_find_guarded(struct op_run *run, const struct vdc_id *id, uint64_t generation,
+                            struct slot **out)
 {
-    enum vdc_rc rc = find_slot(run, id, out);
+    enum vdc_rc rc = op_find_slot(run, id, out);
     if (rc == VDC_RC_OK && (*out)->pub.generation != generation) {
         return op_refuse(run, VDC_RC_STALE, VDC_RULE_GENERATION, generation, (*out)->pub.generation,
                          "partition %s has generation %llu, not %llu", (*out)->pub.name,
@@ -185,13 +185,13 @@ static enum vdc_rc apply_inventory_set(struct op_run *run, const struct vdc_op *
     }
     /* The only operation of its transaction, so nothing after it can be refused: no undo. */
     inventory_replace(db, set);
-    record_op(run, op);
+    op_record(run, op);
     return VDC_RC_OK;
 }
 
 /* --- zones --- */
 
-static void save_zone(struct vdc_allocdb *db, uint32_t zone)
+void op_save_zone(struct vdc_allocdb *db, uint32_t zone)
 {
     VDC_GROW(db->saved_zones, db->saved_zones_cap, db->saved_zones_len + 1);
     struct undo *undo = undo_push(db, UNDO_ZONE_FIELDS, SLOT_NONE);
@@ -200,7 +200,7 @@ static void save_zone(struct vdc_allocdb *db, uint32_t zone)
     db->saved_zones[db->saved_zones_len++] = db->zones[zone].pub;
 }
 
-static void move_cpu(struct vdc_allocdb *db, uint32_t index, uint32_t zone)
+void op_move_cpu(struct vdc_allocdb *db, uint32_t index, uint32_t zone)
 {
     struct undo *undo = undo_push(db, UNDO_CPU_ZONE, SLOT_NONE);
     undo->zone = db->cpus[index].zone;
@@ -252,7 +252,7 @@ static enum vdc_rc set_zone_cpus(struct op_run *run, const uint16_t *cpus, uint3
                              cpu->owner != SLOT_NONE ? "dedicated" : "already",
                              db->zones[cpu->zone].pub.name);
         }
-        move_cpu(db, i, wants ? run->zone : NODE_ZONE);
+        op_move_cpu(db, i, wants ? run->zone : NODE_ZONE);
     }
     if (at < len) {
         return op_refuse(run, VDC_RC_NOT_FOUND, VDC_RULE_UNKNOWN_CPU, cpus[at], 0, "no CPU %u",
@@ -318,8 +318,8 @@ static enum vdc_rc apply_zone_set(struct op_run *run, const struct vdc_op *op)
         run->zone = zone_make(db, run->tx->zone);
         undo_push(db, UNDO_ZONE_NEW, SLOT_NONE)->zone = run->zone;
     }
-    save_zone(db, NODE_ZONE);
-    save_zone(db, run->zone);
+    op_save_zone(db, NODE_ZONE);
+    op_save_zone(db, run->zone);
     struct vdc_zone_slice *slice = &db->zones[run->zone].pub;
     slice->joined = true;
     slice->overcommit_milli = set->overcommit_milli;
@@ -347,7 +347,7 @@ static enum vdc_rc apply_zone_set(struct op_run *run, const struct vdc_op *op)
     if (rc == VDC_RC_OK) {
         zone_refresh(db, NODE_ZONE);
         zone_refresh(db, run->zone);
-        record_op(run, &resolved);
+        op_record(run, &resolved);
     }
     return rc;
 }
@@ -356,7 +356,7 @@ static enum vdc_rc apply_zone_leave(struct op_run *run, const struct vdc_op *op)
 {
     struct vdc_allocdb *db = run->db;
     struct vdc_zone_slice *slice;
-    enum vdc_rc rc = find_zone(run, &slice);
+    enum vdc_rc rc = op_find_zone(run, &slice);
     if (rc != VDC_RC_OK) {
         return rc;
     }
@@ -368,20 +368,21 @@ static enum vdc_rc apply_zone_leave(struct op_run *run, const struct vdc_op *op)
         return op_refuse(run, VDC_RC_CONFLICT, VDC_RULE_IN_USE, 0, slice->partitions,
                          "zone %s has %u partitions here", slice->name, slice->partitions);
     }
-    save_zone(db, NODE_ZONE);
-    save_zone(db, run->zone);
+    op_save_zone(db, NODE_ZONE);
+    op_save_zone(db, run->zone);
     rc = set_zone_cpus(run, NULL, 0);
     if (rc == VDC_RC_OK) {
         rc = set_zone_memory(run, 0);
     }
     VDC_ASSERT(rc == VDC_RC_OK);
+    entries_leave_zone(db, run->zone);
     slice->joined = false;
     slice->cpu_share = (struct vdc_share){0};
     slice->memory_share = (struct vdc_share){0};
     slice->overcommit_milli = 1000;
     zone_refresh(db, NODE_ZONE);
     zone_refresh(db, run->zone);
-    record_op(run, op);
+    op_record(run, op);
     return VDC_RC_OK;
 }
 
@@ -389,19 +390,19 @@ static enum vdc_rc apply_zone_epoch(struct op_run *run, const struct vdc_op *op)
 {
     if (run->zone == ZONE_NONE || run->zone == NODE_ZONE) {
         struct vdc_zone_slice *slice;
-        enum vdc_rc rc = find_zone(run, &slice);
+        enum vdc_rc rc = op_find_zone(run, &slice);
         return rc != VDC_RC_OK ? rc
                                : op_refuse(run, VDC_RC_FORBIDDEN, VDC_RULE_ZONE, 0, 0,
                                            "the node's own slice has no leader");
     }
-    record_op(run, op);
+    op_record(run, op);
     return VDC_RC_OK;
 }
 
 static enum vdc_rc apply_incarnation_set(struct op_run *run, const struct vdc_op *op)
 {
     struct vdc_zone_slice *slice;
-    enum vdc_rc rc = find_zone(run, &slice);
+    enum vdc_rc rc = op_find_zone(run, &slice);
     if (rc != VDC_RC_OK) {
         return rc;
     }
@@ -411,10 +412,10 @@ static enum vdc_rc apply_incarnation_set(struct op_run *run, const struct vdc_op
                          "incarnation %llu is not greater than %llu", ull(incarnation),
                          ull(slice->incarnation));
     }
-    save_zone(run->db, run->zone);
+    op_save_zone(run->db, run->zone);
     slice->incarnation = incarnation;
     zone_refresh(run->db, run->zone);
-    record_op(run, op);
+    op_record(run, op);
     return VDC_RC_OK;
 }
 
@@ -425,7 +426,7 @@ static enum vdc_rc apply_create(struct op_run *run, const struct vdc_op *op)
     const struct vdc_op_partition_create *create = &op->partition_create;
     struct vdc_allocdb *db = run->db;
     struct vdc_zone_slice *slice;
-    enum vdc_rc rc = find_zone(run, &slice);
+    enum vdc_rc rc = op_find_zone(run, &slice);
     if (rc != VDC_RC_OK) {
         return rc;
     }
@@ -459,7 +460,7 @@ static enum vdc_rc apply_create(struct op_run *run, const struct vdc_op *op)
     slot_rehash(slot);
     slot_enter(db, slot);
     undo_push(db, UNDO_CREATE, slot->number);
-    record_op(run, op);
+    op_record(run, op);
     return VDC_RC_OK;
 }
 
@@ -467,14 +468,14 @@ static enum vdc_rc apply_set_run(struct op_run *run, const struct vdc_op *op)
 {
     struct slot *slot;
     enum vdc_rc rc =
-        find_guarded(run, &op->partition_set_run.id, op->partition_set_run.generation, &slot);
+        op_find_guarded(run, &op->partition_set_run.id, op->partition_set_run.generation, &slot);
     if (rc != VDC_RC_OK) {
         return rc;
     }
     undo_push(run->db, UNDO_RUN, slot->number)->a = slot->pub.run;
     slot->pub.run = op->partition_set_run.run;
     slot_refresh(run->db, slot);
-    record_op(run, op);
+    op_record(run, op);
     return VDC_RC_OK;
 }
 
@@ -482,14 +483,14 @@ static enum vdc_rc apply_set_generation(struct op_run *run, const struct vdc_op 
 {
     const struct vdc_op_partition_set_generation *set = &op->partition_set_generation;
     struct slot *slot;
-    enum vdc_rc rc = find_guarded(run, &set->id, set->generation, &slot);
+    enum vdc_rc rc = op_find_guarded(run, &set->id, set->generation, &slot);
     if (rc != VDC_RC_OK) {
         return rc;
     }
     undo_push(run->db, UNDO_GENERATION, slot->number)->a = slot->pub.generation;
     slot->pub.generation = set->next;
     slot_refresh(run->db, slot);
-    record_op(run, op);
+    op_record(run, op);
     return VDC_RC_OK;
 }
 
@@ -497,7 +498,7 @@ static enum vdc_rc apply_set_config(struct op_run *run, const struct vdc_op *op)
 {
     const struct vdc_op_partition_set_config *set = &op->partition_set_config;
     struct slot *slot;
-    enum vdc_rc rc = find_guarded(run, &set->id, set->generation, &slot);
+    enum vdc_rc rc = op_find_guarded(run, &set->id, set->generation, &slot);
     if (rc != VDC_RC_OK) {
         return rc;
     }
@@ -507,7 +508,7 @@ static enum vdc_rc apply_set_config(struct op_run *run, const struct vdc_op *op)
     slot_set_config(slot, set->config, set->config_len);
     slot_rehash(slot);
     slot_refresh(run->db, slot);
-    record_op(run, op);
+    op_record(run, op);
     return VDC_RC_OK;
 }
 
@@ -556,6 +557,7 @@ void op_destroy_slot(struct vdc_allocdb *db, struct slot *slot)
 {
     release_all_cpus(db, slot);
     release_all_memory(db, slot);
+    entries_release(db, slot);
     undo_push(db, UNDO_DESTROY, slot->number);
     slot_leave(db, slot);
 }
@@ -564,12 +566,12 @@ static enum vdc_rc apply_destroy(struct op_run *run, const struct vdc_op *op)
 {
     struct slot *slot;
     enum vdc_rc rc =
-        find_guarded(run, &op->partition_destroy.id, op->partition_destroy.generation, &slot);
+        op_find_guarded(run, &op->partition_destroy.id, op->partition_destroy.generation, &slot);
     if (rc != VDC_RC_OK) {
         return rc;
     }
     op_destroy_slot(run->db, slot);
-    record_op(run, op);
+    op_record(run, op);
     return VDC_RC_OK;
 }
 
@@ -669,25 +671,30 @@ static enum vdc_rc apply_cpu_assign(struct op_run *run, const struct vdc_op *op)
     resolved.cpu_assign = op->cpu_assign;
     struct vdc_op_cpu_assign *assign = &resolved.cpu_assign;
     struct slot *slot;
-    enum vdc_rc rc = find_slot(run, &assign->id, &slot);
+    enum vdc_rc rc = op_find_slot(run, &assign->id, &slot);
     if (rc != VDC_RC_OK) {
         return rc;
     }
     if (assign->shared_milli > 0) {
         rc = assign_shared(run, slot, assign->shared_milli);
     } else {
+        bool places = assign->locality != VDC_LOCALITY_DEFAULT || assign->whole_cores;
         if (assign->any > 0) {
-            rc = resolve_any_cpus(run, assign);
-            assign->cpus = run->db->scratch_cpus;
             assign->cpus_len = assign->any;
+            rc = places ? place_cpus(run, slot, assign, &assign->cpus_len)
+                        : resolve_any_cpus(run, assign);
+            assign->cpus = run->db->scratch_cpus;
             assign->any = 0;
+        }
+        if (rc == VDC_RC_OK && places) {
+            rc = judge_cpu_place(run, slot, assign);
         }
         if (rc == VDC_RC_OK) {
             rc = assign_cpus(run, slot, assign->cpus, assign->cpus_len);
         }
     }
     if (rc == VDC_RC_OK) {
-        record_op(run, &resolved);
+        op_record(run, &resolved);
     }
     return rc;
 }
@@ -697,7 +704,7 @@ static enum vdc_rc apply_cpu_release(struct op_run *run, const struct vdc_op *op
     const struct vdc_op_cpu_release *release = &op->cpu_release;
     struct vdc_allocdb *db = run->db;
     struct slot *slot;
-    enum vdc_rc rc = find_slot(run, &release->id, &slot);
+    enum vdc_rc rc = op_find_slot(run, &release->id, &slot);
     if (rc != VDC_RC_OK) {
         return rc;
     }
@@ -720,14 +727,14 @@ static enum vdc_rc apply_cpu_release(struct op_run *run, const struct vdc_op *op
         }
         release_cpu(db, slot, index);
     }
-    record_op(run, op);
+    op_record(run, op);
     return VDC_RC_OK;
 }
 
 /* --- memory --- */
 
 /* Guests' memory is backed by 2 MiB pages and up; channels and system partitions take 4 KiB. */
-static uint64_t page_of(const struct slot *slot)
+uint64_t op_page_of(const struct slot *slot)
 {
     return slot->pub.kind == VDC_PARTITION_GUEST ? PAGE_2M : PAGE_4K;
 }
@@ -742,8 +749,8 @@ static void book_taken(struct op_run *run, struct slot *slot, uint32_t numa, uin
     memory_book(run->db, slot, numa, addr, bytes);
 }
 
-static enum vdc_rc refuse_memory(struct op_run *run, uint64_t asked, uint64_t free_bytes,
-                                 uint64_t largest)
+enum vdc_rc op_refuse_memory(struct op_run *run, uint64_t asked, uint64_t free_bytes,
+                             uint64_t largest)
 {
     run->result->largest = largest;
     return op_refuse(run, VDC_RC_NO_SPACE, VDC_RULE_MEMORY_FREE, asked, free_bytes,
@@ -759,15 +766,14 @@ static enum vdc_rc refuse_fragmented(struct op_run *run, uint64_t asked)
 }
 
 /* Takes `bytes` of one NUMA node, which has them, and lists the runs in scratch. */
-static enum vdc_rc take_from_numa(struct op_run *run, struct slot *slot, uint32_t numa,
-                                  uint64_t bytes)
+enum vdc_rc op_take_from_numa(struct op_run *run, struct slot *slot, uint32_t numa, uint64_t bytes)
 {
     struct vdc_allocdb *db = run->db;
     uint64_t left = bytes;
     while (left > 0) {
         uint64_t addr;
         uint64_t taken;
-        pagemap_take_next(&db->numa[numa].map, left, page_of(slot), slot->number, &addr, &taken);
+        pagemap_take_next(&db->numa[numa].map, left, op_page_of(slot), slot->number, &addr, &taken);
         book_taken(run, slot, numa, addr, taken);
         left -= taken;
         uint32_t len = db->scratch_blocks_len;
@@ -812,24 +818,24 @@ static void sort_blocks(struct vdc_memory_block *blocks, uint32_t len)
 static enum vdc_rc take_anywhere(struct op_run *run, struct slot *slot, uint64_t bytes)
 {
     struct vdc_allocdb *db = run->db;
-    uint64_t page = page_of(slot);
+    uint64_t page = op_page_of(slot);
     uint64_t free_bytes = 0;
     uint64_t largest = 0;
     for (uint32_t i = 0; i < db->numa_len; i++) {
         uint64_t here = pagemap_free_in(&db->numa[i].map, page);
         if (here >= bytes) {
-            return take_from_numa(run, slot, i, bytes);
+            return op_take_from_numa(run, slot, i, bytes);
         }
         free_bytes += here;
         largest = VDC_MAX(largest, pagemap_largest_free(&db->numa[i].map));
     }
     if (free_bytes < bytes) {
-        return refuse_memory(run, bytes, free_bytes, largest);
+        return op_refuse_memory(run, bytes, free_bytes, largest);
     }
     enum vdc_rc rc = VDC_RC_OK;
     for (uint32_t i = 0; rc == VDC_RC_OK && bytes > 0; i++) {
         uint64_t part = VDC_MIN(bytes, pagemap_free_in(&db->numa[i].map, page));
-        rc = take_from_numa(run, slot, i, part);
+        rc = op_take_from_numa(run, slot, i, part);
         bytes -= part;
     }
     return rc;
@@ -841,7 +847,9 @@ static enum vdc_rc resolve_memory(struct op_run *run, struct slot *slot,
     struct vdc_allocdb *db = run->db;
     db->scratch_blocks_len = 0;
     enum vdc_rc rc;
-    if (assign->numa == VDC_NUMA_ANY) {
+    if (assign->locality != VDC_LOCALITY_DEFAULT) {
+        rc = place_memory(run, slot, assign);
+    } else if (assign->numa == VDC_NUMA_ANY) {
         rc = take_anywhere(run, slot, assign->bytes);
     } else {
         uint32_t numa = numa_index_of(db, assign->numa);
@@ -850,10 +858,13 @@ static enum vdc_rc resolve_memory(struct op_run *run, struct slot *slot,
                              "no NUMA node %u", assign->numa);
         }
         const struct pagemap *map = &db->numa[numa].map;
-        uint64_t free_bytes = pagemap_free_in(map, page_of(slot));
+        uint64_t free_bytes = pagemap_free_in(map, op_page_of(slot));
         rc = assign->bytes > free_bytes
-                 ? refuse_memory(run, assign->bytes, free_bytes, pagemap_largest_free(map))
-                 : take_from_numa(run, slot, numa, assign->bytes);
+                 ? op_refuse_memory(run, assign->bytes, free_bytes, pagemap_largest_free(map))
+                 : op_take_from_numa(run, slot, numa, assign->bytes);
+    }
+    if (rc != VDC_RC_OK) {
+        return rc;
     }
     sort_blocks(db->scratch_blocks, db->scratch_blocks_len);
     assign->blocks = db->scratch_blocks;
@@ -872,9 +883,10 @@ static enum vdc_rc take_named(struct op_run *run, struct slot *slot,
             return op_refuse(run, VDC_RC_NOT_FOUND, VDC_RULE_UNKNOWN_NUMA, block->numa, 0,
                              "no NUMA node %u", block->numa);
         }
-        if (block->addr % page_of(slot) != 0 || block->bytes % page_of(slot) != 0) {
-            return op_refuse(run, VDC_RC_INVALID, VDC_RULE_MEMORY_PAGE, block->bytes, page_of(slot),
-                             "block %u is not made of pages of %llu bytes", i, ull(page_of(slot)));
+        if (block->addr % op_page_of(slot) != 0 || block->bytes % op_page_of(slot) != 0) {
+            return op_refuse(run, VDC_RC_INVALID, VDC_RULE_MEMORY_PAGE, block->bytes,
+                             op_page_of(slot), "block %u is not made of pages of %llu bytes", i,
+                             ull(op_page_of(slot)));
         }
         struct pagemap *map = &db->numa[numa].map;
         if (!pagemap_range_is(map, block->addr, block->bytes, PAGE_OWNER_NONE)) {
@@ -898,14 +910,14 @@ static enum vdc_rc apply_memory_assign(struct op_run *run, const struct vdc_op *
     resolved.memory_assign = op->memory_assign;
     struct vdc_op_memory_assign *assign = &resolved.memory_assign;
     struct slot *slot;
-    enum vdc_rc rc = find_slot(run, &assign->id, &slot);
+    enum vdc_rc rc = op_find_slot(run, &assign->id, &slot);
     if (rc != VDC_RC_OK) {
         return rc;
     }
-    if (assign->bytes % page_of(slot) != 0) {
-        return op_refuse(run, VDC_RC_INVALID, VDC_RULE_MEMORY_PAGE, assign->bytes, page_of(slot),
+    if (assign->bytes % op_page_of(slot) != 0) {
+        return op_refuse(run, VDC_RC_INVALID, VDC_RULE_MEMORY_PAGE, assign->bytes, op_page_of(slot),
                          "%llu bytes are not whole pages of %llu", ull(assign->bytes),
-                         ull(page_of(slot)));
+                         ull(op_page_of(slot)));
     }
     const struct vdc_zone_slice *slice = &run->db->zones[run->zone].pub;
     uint64_t left = slice->memory_bytes - slice->memory_used_bytes;
@@ -915,8 +927,11 @@ static enum vdc_rc apply_memory_assign(struct op_run *run, const struct vdc_op *
                          ull(assign->bytes), slice->name, ull(left), ull(slice->memory_bytes));
     }
     rc = assign->blocks_len > 0 ? take_named(run, slot, assign) : resolve_memory(run, slot, assign);
+    if (rc == VDC_RC_OK && assign->locality != VDC_LOCALITY_DEFAULT) {
+        rc = judge_memory_place(run, assign);
+    }
     if (rc == VDC_RC_OK) {
-        record_op(run, &resolved);
+        op_record(run, &resolved);
     }
     return rc;
 }
@@ -926,7 +941,7 @@ static enum vdc_rc apply_memory_release(struct op_run *run, const struct vdc_op 
     const struct vdc_op_memory_release *release = &op->memory_release;
     struct vdc_allocdb *db = run->db;
     struct slot *slot;
-    enum vdc_rc rc = find_slot(run, &release->id, &slot);
+    enum vdc_rc rc = op_find_slot(run, &release->id, &slot);
     if (rc != VDC_RC_OK) {
         return rc;
     }
@@ -942,16 +957,17 @@ static enum vdc_rc apply_memory_release(struct op_run *run, const struct vdc_op 
                              "block %u (NUMA node %u at %llu, %llu bytes) is not %s's", i,
                              block->numa, ull(block->addr), ull(block->bytes), slot->pub.name);
         }
-        if (block->addr % page_of(slot) != 0 || block->bytes % page_of(slot) != 0) {
-            return op_refuse(run, VDC_RC_INVALID, VDC_RULE_MEMORY_PAGE, block->bytes, page_of(slot),
-                             "block %u is not made of pages of %llu bytes", i, ull(page_of(slot)));
+        if (block->addr % op_page_of(slot) != 0 || block->bytes % op_page_of(slot) != 0) {
+            return op_refuse(run, VDC_RC_INVALID, VDC_RULE_MEMORY_PAGE, block->bytes,
+                             op_page_of(slot), "block %u is not made of pages of %llu bytes", i,
+                             ull(op_page_of(slot)));
         }
         release_memory(db, slot, numa, block->addr, block->bytes);
         if (slot->pub.blocks_len > VDC_VIEW_BLOCKS_MAX) {
             return refuse_fragmented(run, block->bytes);
         }
     }
-    record_op(run, op);
+    op_record(run, op);
     return VDC_RC_OK;
 }
 
@@ -959,7 +975,9 @@ static enum vdc_rc apply_memory_release(struct op_run *run, const struct vdc_op 
 static bool claim_may(enum vdc_op_kind kind)
 {
     return kind == VDC_OP_PARTITION_CREATE || kind == VDC_OP_CPU_ASSIGN ||
-           kind == VDC_OP_MEMORY_ASSIGN;
+           kind == VDC_OP_MEMORY_ASSIGN || kind == VDC_OP_DEVICE_ATTACH ||
+           kind == VDC_OP_VOLUME_ATTACH || kind == VDC_OP_PORT_CONNECT ||
+           kind == VDC_OP_CHANNEL_CONNECT;
 }
 
 enum vdc_rc op_apply(struct op_run *run, const struct vdc_op *op)
@@ -997,6 +1015,19 @@ enum vdc_rc op_apply(struct op_run *run, const struct vdc_op *op)
         return apply_memory_assign(run, op);
     case VDC_OP_MEMORY_RELEASE:
         return apply_memory_release(run, op);
+    case VDC_OP_DEVICE_ADD:
+    case VDC_OP_DEVICE_REMOVE:
+    case VDC_OP_DEVICE_ATTACH:
+    case VDC_OP_DEVICE_DETACH:
+    case VDC_OP_VOLUME_ATTACH:
+    case VDC_OP_VOLUME_DETACH:
+    case VDC_OP_PORT_CONNECT:
+    case VDC_OP_PORT_DISCONNECT:
+    case VDC_OP_CHANNEL_CONNECT:
+    case VDC_OP_CHANNEL_DISCONNECT:
+    case VDC_OP_FENCE_PROMISE:
+    case VDC_OP_ZONE_TRANSFER:
+        return entry_op_apply(run, op);
     }
     return op_refuse(run, VDC_RC_INVALID, VDC_RULE_FORM, 0, 0, "unknown operation");
 }

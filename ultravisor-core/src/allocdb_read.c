@@ -132,7 +132,7 @@ const struct vdc_partition *vdc_allocdb_memory_owner(const struct vdc_allocdb *d
     if (at == UINT32_MAX) {
         return NULL;
     }
-    return owner_of(db, pagemap_owner(&db->numa[at].map, addr, steps));
+    return owner_partition(db, pagemap_owner(&db->numa[at].map, addr, steps));
 }
 
 /* The claim with the i-th smallest id: claims are few, so counting smaller ones is enough. */

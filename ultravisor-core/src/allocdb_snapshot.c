@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The snapshot, version 1, little-endian:
+ * The snapshot, version 2, little-endian:
  *
- *     "VDCSNAP1" | version u32 | 0 u32 | sequence u64 | digest 16 |
+ *     "VDCSNAP2" | version u32 | 0 u32 | sequence u64 | digest 16 |
  *     CPUs u32: number numa socket core thread u16 | NUMA nodes u32: number u16, bytes u64 |
  *     zones u32, "" first: name, joined u8, epoch, incarnation u64, overcommit u32, 2 shares,
  *         memory u64, CPU numbers |
  *     claims u32, by id: id, zone u16, sequence u64 |
  *     partitions u32, by id: its fields, what it holds |
+ *     entries u32, by kind and key (entries.c) |
  *     answers u32, oldest first: request id, sequence u64, answer (u16 of length; 0: OK) |
  *     crc32c u32 of all before
  *
@@ -21,8 +22,8 @@
 #include "allocdb_internal.h"
 #include "tx_codec.h"
 
-#define MAGIC "VDCSNAP1"
-#define VERSION 1
+#define MAGIC "VDCSNAP2"
+#define VERSION 2
 #define HEAD_BYTES 40
 #define FIXED_MAX 512
 
@@ -203,6 +204,7 @@ void vdc_allocdb_snapshot(const struct vdc_allocdb *db, struct vdc_buf *out)
     }
     write_claims(db, out);
     write_partitions(db, out);
+    entries_write(db, out);
     write_answers(db, out);
     uint32_t crc = vdc_crc32c(0, out->data + start, out->len - start);
     end(out, wire_put_u32(begin(out, 4), crc));
@@ -484,7 +486,10 @@ static const char *read_parts(struct vdc_allocdb *db, struct wire_reader *in, st
         struct vdc_digest item = digest_of_claim(db, &db->claims[i]);
         digest_add(&db->digest, &item);
     }
-    wrong = read_answers(db, in);
+    wrong = entries_read(db, in);
+    if (wrong == NULL) {
+        wrong = read_answers(db, in);
+    }
     return wrong == NULL && (in->bad || wire_left(in) != 0) ? "it is cut short or too long" : wrong;
 }
 

@@ -40,7 +40,7 @@ static inline void hash_u64(struct vdc_digest *hash, uint64_t word)
     hash->hi = fold(hash->hi + word, MUL_HI) ^ (word << 1);
 }
 
-static inline struct vdc_digest hash_begin(enum item_kind kind)
+static inline struct vdc_digest hash_begin(unsigned kind)
 {
     struct vdc_digest hash = {KEY_LO, KEY_HI};
     hash_u64(&hash, kind);
@@ -92,6 +92,31 @@ static inline void hash_id(struct vdc_digest *hash, const struct vdc_id *id)
     memcpy(words, id->bytes, sizeof(words));
     hash_u64(hash, words[0]);
     hash_u64(hash, words[1]);
+}
+
+struct vdc_digest item_begin(unsigned kind)
+{
+    return hash_begin(kind);
+}
+
+void item_u64(struct vdc_digest *hash, uint64_t word)
+{
+    hash_u64(hash, word);
+}
+
+void item_bytes(struct vdc_digest *hash, const void *data, size_t len)
+{
+    hash_bytes(hash, data, len);
+}
+
+void item_id(struct vdc_digest *hash, const struct vdc_id *id)
+{
+    hash_id(hash, id);
+}
+
+struct vdc_digest item_end(struct vdc_digest hash)
+{
+    return hash_end(hash);
 }
 
 /* That CPU `number` is the partition's. The tag (bit 0) tells it from a block. */
@@ -465,7 +490,8 @@ struct slot *slot_make(struct vdc_allocdb *db)
 
 void slot_recycle(struct vdc_allocdb *db, struct slot *slot)
 {
-    VDC_ASSERT(!slot->live && slot->pub.cpus_len == 0 && slot->pub.blocks_len == 0);
+    VDC_ASSERT(!slot->live && slot->pub.cpus_len == 0 && slot->pub.blocks_len == 0 &&
+               slot->entries_len == 0);
     slot->next_unused = db->slots_unused;
     db->slots_unused = slot->number;
 }
@@ -589,6 +615,7 @@ static void replace_cpus(struct vdc_allocdb *db, const struct vdc_op_inventory_s
     for (uint32_t i = 0; i < set->cpus_len; i++) {
         db->cpu_index[set->cpus[i].number] = (uint16_t)(i + 1);
     }
+    topology_rebuild(db);
 }
 
 static void replace_numa(struct vdc_allocdb *db, const struct vdc_op_inventory_set *set)
@@ -634,6 +661,7 @@ void inventory_replace(struct vdc_allocdb *db, const struct vdc_op_inventory_set
                          s);
         }
     }
+    entries_retake(db);
     inventory_digest(db, digest_add);
     db->zones[NODE_ZONE].pub.memory_bytes += db->memory_bytes - memory_before;
     for (uint32_t z = 0; z < db->zones_len; z++) {
@@ -708,6 +736,10 @@ static void undo_one(struct vdc_allocdb *db, const struct undo *undo)
     case UNDO_DESTROY:
         slot_enter(db, slot);
         break;
+    case UNDO_ENTRY_ADD:
+    case UNDO_ENTRY_DROP:
+        entries_undo(db, undo);
+        break;
     }
 }
 
@@ -731,6 +763,8 @@ void undo_forget(struct vdc_allocdb *db, uint64_t sequence)
             free(undo->saved);
         } else if (undo->kind == UNDO_DESTROY) {
             slot_recycle(db, slot_at(db, undo->slot));
+        } else if (undo->kind == UNDO_ENTRY_ADD || undo->kind == UNDO_ENTRY_DROP) {
+            entries_settle(db, undo, sequence);
         }
     }
     db->undo_len = 0;

@@ -47,6 +47,27 @@ bool vdc_digest_equal(const struct vdc_digest *a, const struct vdc_digest *b)
     return a->lo == b->lo && a->hi == b->hi;
 }
 
+const char *vdc_locality_name(enum vdc_locality locality)
+{
+    static const char *const names[] = {"default", "strict", "preferred", "spanning"};
+    _Static_assert(VDC_COUNT_OF(names) == VDC_LOCALITY_COUNT, "VDC_LOCALITY_COUNT");
+    return (unsigned)locality < VDC_LOCALITY_COUNT ? names[locality] : "unknown";
+}
+
+const char *vdc_device_kind_name(enum vdc_device_kind kind)
+{
+    static const char *const names[] = {"pci", "disk", "nic"};
+    _Static_assert(VDC_COUNT_OF(names) == VDC_DEVICE_KIND_COUNT, "VDC_DEVICE_KIND_COUNT");
+    return (unsigned)kind < VDC_DEVICE_KIND_COUNT ? names[kind] : "unknown";
+}
+
+const char *vdc_channel_type_name(enum vdc_channel_type type)
+{
+    static const char *const names[] = {"command", "block", "network", "console"};
+    _Static_assert(VDC_COUNT_OF(names) == VDC_CHANNEL_TYPE_COUNT, "VDC_CHANNEL_TYPE_COUNT");
+    return (unsigned)type < VDC_CHANNEL_TYPE_COUNT ? names[type] : "unknown";
+}
+
 /* Where an operation's fault is reported. */
 struct place {
     uint32_t index;
@@ -187,6 +208,22 @@ static enum vdc_rc validate_guard(const struct place *place, const struct vdc_id
     return VDC_RC_OK;
 }
 
+static enum vdc_rc validate_locality(const struct place *place, enum vdc_locality locality,
+                                     uint32_t numa, uint64_t nodes)
+{
+    if ((unsigned)locality >= VDC_LOCALITY_COUNT ||
+        (locality == VDC_LOCALITY_SPANNING) != (nodes != 0)) {
+        return fault(place, VDC_RC_INVALID, "NUMA nodes go with spanning, and with nothing else");
+    }
+    if (locality == VDC_LOCALITY_PREFERRED && numa == VDC_NUMA_ANY) {
+        return fault(place, VDC_RC_INVALID, "no NUMA node is preferred");
+    }
+    if (locality == VDC_LOCALITY_SPANNING && numa != VDC_NUMA_ANY) {
+        return fault(place, VDC_RC_INVALID, "NUMA node %u and a set of them", numa);
+    }
+    return VDC_RC_OK;
+}
+
 static enum vdc_rc validate_cpu_assign(const struct place *place,
                                        const struct vdc_op_cpu_assign *assign)
 {
@@ -199,6 +236,14 @@ static enum vdc_rc validate_cpu_assign(const struct place *place,
     }
     if (assign->numa >= VDC_NUMA_NODES_MAX && assign->numa != VDC_NUMA_ANY) {
         return fault(place, VDC_RC_INVALID, "NUMA node %u", assign->numa);
+    }
+    if (assign->shared_milli > 0 &&
+        (assign->locality != VDC_LOCALITY_DEFAULT || assign->nodes != 0 || assign->whole_cores)) {
+        return fault(place, VDC_RC_INVALID, "a share of the pool lies nowhere");
+    }
+    enum vdc_rc rc = validate_locality(place, assign->locality, assign->numa, assign->nodes);
+    if (rc != VDC_RC_OK) {
+        return rc;
     }
     return validate_cpu_list(place, assign->cpus, assign->cpus_len, VDC_VCPUS_MAX);
 }
@@ -216,12 +261,161 @@ static enum vdc_rc validate_memory_assign(const struct place *place,
         return fault(place, VDC_RC_INVALID, "NUMA node %u", assign->numa);
     }
     uint64_t sum;
-    enum vdc_rc rc = validate_blocks(place, assign->blocks, assign->blocks_len, &sum);
+    enum vdc_rc rc = validate_locality(place, assign->locality, assign->numa, assign->nodes);
+    if (rc != VDC_RC_OK) {
+        return rc;
+    }
+    rc = validate_blocks(place, assign->blocks, assign->blocks_len, &sum);
     if (rc == VDC_RC_OK && assign->blocks_len > 0 && sum != assign->bytes) {
         return fault(place, VDC_RC_INVALID, "the blocks' sum is %llu, not %llu",
                      (unsigned long long)sum, (unsigned long long)assign->bytes);
     }
     return rc;
+}
+
+static bool address_valid(const char *address)
+{
+    for (const char *c = address; *c != 0; c++) {
+        if (*c <= ' ' || *c > '~') {
+            return false;
+        }
+    }
+    return address[0] != 0;
+}
+
+/* The names that every tool takes for a network interface. */
+static bool port_name_valid(const char *name)
+{
+    for (const char *c = name; *c != 0; c++) {
+        bool is_alnum =
+            (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9');
+        if (!is_alnum && strchr("-_.", *c) == NULL) {
+            return false;
+        }
+    }
+    return name[0] != 0 && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
+}
+
+static bool mac_valid(const uint8_t mac[6])
+{
+    static const uint8_t zero[6];
+    return (mac[0] & 1) == 0 && memcmp(mac, zero, sizeof(zero)) != 0;
+}
+
+static enum vdc_rc validate_device(const struct place *place, const char *address)
+{
+    return address_valid(address) ? VDC_RC_OK
+                                  : fault(place, VDC_RC_INVALID, "not a device's address");
+}
+
+static enum vdc_rc validate_device_add(const struct place *place,
+                                       const struct vdc_op_device_add *add)
+{
+    if ((unsigned)add->kind >= VDC_DEVICE_KIND_COUNT ||
+        (add->numa >= VDC_NUMA_NODES_MAX && add->numa != VDC_NUMA_ANY)) {
+        return fault(place, VDC_RC_INVALID, "kind or NUMA node");
+    }
+    return validate_device(place, add->address);
+}
+
+static enum vdc_rc validate_device_attach(const struct place *place,
+                                          const struct vdc_op_device_attach *attach)
+{
+    if (vdc_id_is_none(&attach->id)) {
+        return fault(place, VDC_RC_INVALID, "no id");
+    }
+    return validate_device(place, attach->address);
+}
+
+static enum vdc_rc validate_volume(const struct place *place, const struct vdc_id *id,
+                                   const struct vdc_id *volume)
+{
+    if (vdc_id_is_none(id) || vdc_id_is_none(volume)) {
+        return fault(place, VDC_RC_INVALID, "no id of partition or volume");
+    }
+    return VDC_RC_OK;
+}
+
+static enum vdc_rc validate_volume_attach(const struct place *place,
+                                          const struct vdc_op_volume_attach *attach)
+{
+    if (attach->generation == 0 || (unsigned)attach->mode >= VDC_VOLUME_MODE_COUNT) {
+        return fault(place, VDC_RC_INVALID, "generation 0 or mode");
+    }
+    return validate_volume(place, &attach->id, &attach->volume);
+}
+
+static enum vdc_rc validate_mac(const struct place *place, const struct vdc_id *id,
+                                const uint8_t mac[6])
+{
+    if (vdc_id_is_none(id) || !mac_valid(mac)) {
+        return fault(place, VDC_RC_INVALID, "no id or not the MAC address of one port");
+    }
+    return VDC_RC_OK;
+}
+
+static enum vdc_rc validate_port(const struct place *place,
+                                 const struct vdc_op_port_connect *connect)
+{
+    if (!port_name_valid(connect->name) || !vdc_name_valid(connect->network)) {
+        return fault(place, VDC_RC_INVALID, "name of the port or of the network");
+    }
+    return validate_mac(place, &connect->id, connect->mac);
+}
+
+static enum vdc_rc validate_channel(const struct place *place,
+                                    const struct vdc_op_channel_connect *connect)
+{
+    if (vdc_id_is_none(&connect->channel) || vdc_id_is_none(&connect->endpoint[0]) ||
+        vdc_id_is_none(&connect->endpoint[1]) ||
+        vdc_id_equal(&connect->endpoint[0], &connect->endpoint[1])) {
+        return fault(place, VDC_RC_INVALID, "no id, or one partition at both ends");
+    }
+    if ((unsigned)connect->type >= VDC_CHANNEL_TYPE_COUNT || connect->version == 0) {
+        return fault(place, VDC_RC_INVALID, "type or version 0");
+    }
+    if (connect->bytes == 0 || connect->bytes % PAGE_4K != 0 ||
+        (connect->numa >= VDC_NUMA_NODES_MAX && connect->numa != VDC_NUMA_ANY)) {
+        return fault(place, VDC_RC_INVALID, "bytes or NUMA node");
+    }
+    if (connect->bytes > VDC_CHANNEL_MEMORY_MAX || connect->blocks_len > VDC_CHANNEL_BLOCKS_MAX) {
+        return fault(place, VDC_RC_TOO_LARGE, "%llu bytes in %u blocks",
+                     (unsigned long long)connect->bytes, connect->blocks_len);
+    }
+    uint64_t sum;
+    enum vdc_rc rc = validate_blocks(place, connect->blocks, connect->blocks_len, &sum);
+    if (rc != VDC_RC_OK || connect->blocks_len == 0) {
+        return rc;
+    }
+    const struct vdc_memory_block *last = &connect->blocks[connect->blocks_len - 1];
+    if (sum != connect->bytes || connect->blocks[0].numa != last->numa ||
+        (connect->numa != VDC_NUMA_ANY && connect->numa != last->numa)) {
+        return fault(place, VDC_RC_INVALID, "its blocks are not %llu bytes of one NUMA node",
+                     (unsigned long long)connect->bytes);
+    }
+    return VDC_RC_OK;
+}
+
+static enum vdc_rc validate_promise(const struct place *place,
+                                    const struct vdc_op_fence_promise *promise)
+{
+    if (!vdc_name_valid(promise->node) || promise->incarnation == 0) {
+        return fault(place, VDC_RC_INVALID, "node or incarnation 0");
+    }
+    return VDC_RC_OK;
+}
+
+static enum vdc_rc validate_transfer(const struct place *place,
+                                     const struct vdc_op_zone_transfer *transfer)
+{
+    if (!name_or_empty(transfer->to) || transfer->memory_bytes % PAGE_4K != 0 ||
+        (transfer->device[0] != 0 && !address_valid(transfer->device))) {
+        return fault(place, VDC_RC_INVALID, "zone, memory or device");
+    }
+    if (transfer->cpus_len == 0 && transfer->memory_bytes == 0 && transfer->device[0] == 0) {
+        return fault(place, VDC_RC_INVALID, "nothing to transfer");
+    }
+    return validate_cpu_list(place, transfer->cpus, transfer->cpus_len, VDC_NODE_CPUS_MAX);
 }
 
 enum vdc_rc tx_validate_op(const struct vdc_op *op, uint32_t index, struct vdc_err *err)
@@ -276,6 +470,32 @@ enum vdc_rc tx_validate_op(const struct vdc_op *op, uint32_t index, struct vdc_e
         return rc != VDC_RC_OK ? rc
                                : validate_blocks(&place, op->memory_release.blocks,
                                                  op->memory_release.blocks_len, &sum);
+    case VDC_OP_DEVICE_ADD:
+        return validate_device_add(&place, &op->device_add);
+    case VDC_OP_DEVICE_REMOVE:
+        return validate_device(&place, op->device_remove.address);
+    case VDC_OP_DEVICE_ATTACH:
+        return validate_device_attach(&place, &op->device_attach);
+    case VDC_OP_DEVICE_DETACH:
+        return validate_device_attach(&place, &op->device_detach);
+    case VDC_OP_VOLUME_ATTACH:
+        return validate_volume_attach(&place, &op->volume_attach);
+    case VDC_OP_VOLUME_DETACH:
+        return validate_volume(&place, &op->volume_detach.id, &op->volume_detach.volume);
+    case VDC_OP_PORT_CONNECT:
+        return validate_port(&place, &op->port_connect);
+    case VDC_OP_PORT_DISCONNECT:
+        return validate_mac(&place, &op->port_disconnect.id, op->port_disconnect.mac);
+    case VDC_OP_CHANNEL_CONNECT:
+        return validate_channel(&place, &op->channel_connect);
+    case VDC_OP_CHANNEL_DISCONNECT:
+        return vdc_id_is_none(&op->channel_disconnect.channel)
+                   ? fault(&place, VDC_RC_INVALID, "no id")
+                   : VDC_RC_OK;
+    case VDC_OP_FENCE_PROMISE:
+        return validate_promise(&place, &op->fence_promise);
+    case VDC_OP_ZONE_TRANSFER:
+        return validate_transfer(&place, &op->zone_transfer);
     }
     return vdc_err_set(err, VDC_RC_UNSUPPORTED, "op %u: unknown kind %u", index, op->kind);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The binary form, version 1. All numbers little-endian; text is one byte of length and the bytes;
+ * The binary form, version 2 (1 had no locality and no entries). All numbers little-endian; text is one byte of length and the bytes;
  * lists are a u32 of length and the elements.
  *
  *     transaction   version u8 | role u8 | kind u8 | 0 | request id 16 | claim 16 | epoch u64 |
@@ -22,7 +22,7 @@
 
 #include <vdc/base.h>
 
-#define TX_VERSION 1
+#define TX_VERSION 2
 #define TX_HEAD_MAX (4 + 16 + 16 + 8 + VDC_NAME_CAP + 4)
 /* Fixed fields of the largest operation: five texts and numbers. */
 #define OP_FIXED_MAX 384
@@ -107,6 +107,23 @@ static uint8_t *put_create(uint8_t *to, const struct vdc_op_partition_create *cr
     return put_bytes(to, create->config, create->config_len);
 }
 
+static uint8_t *put_locality(uint8_t *to, enum vdc_locality locality, uint64_t nodes)
+{
+    return wire_put_u64(wire_put_u8(to, (uint8_t)locality), nodes);
+}
+
+static uint8_t *put_channel(uint8_t *to, const struct vdc_op_channel_connect *connect)
+{
+    to = wire_put(to, connect->channel.bytes, 16);
+    to = wire_put(to, connect->endpoint[0].bytes, 16);
+    to = wire_put(to, connect->endpoint[1].bytes, 16);
+    to = wire_put_u8(to, (uint8_t)connect->type);
+    to = wire_put_u16(to, connect->version);
+    to = wire_put_u64(to, connect->bytes);
+    to = wire_put_u32(to, connect->numa);
+    return put_blocks(to, connect->blocks, connect->blocks_len);
+}
+
 /* An upper bound of an operation's encoding. */
 static size_t op_bytes_max(const struct vdc_op *op)
 {
@@ -134,6 +151,21 @@ static size_t op_bytes_max(const struct vdc_op *op)
     case VDC_OP_PARTITION_SET_RUN:
     case VDC_OP_PARTITION_SET_GENERATION:
     case VDC_OP_PARTITION_DESTROY:
+        break;
+    case VDC_OP_CHANNEL_CONNECT:
+        return OP_FIXED_MAX + (size_t)op->channel_connect.blocks_len * BLOCK_BYTES;
+    case VDC_OP_ZONE_TRANSFER:
+        return OP_FIXED_MAX + op->zone_transfer.cpus_len * sizeof(uint16_t);
+    case VDC_OP_DEVICE_ADD:
+    case VDC_OP_DEVICE_REMOVE:
+    case VDC_OP_DEVICE_ATTACH:
+    case VDC_OP_DEVICE_DETACH:
+    case VDC_OP_VOLUME_ATTACH:
+    case VDC_OP_VOLUME_DETACH:
+    case VDC_OP_PORT_CONNECT:
+    case VDC_OP_PORT_DISCONNECT:
+    case VDC_OP_CHANNEL_DISCONNECT:
+    case VDC_OP_FENCE_PROMISE:
         break;
     }
     return OP_FIXED_MAX;
@@ -187,6 +219,8 @@ void tx_encode_op(const struct vdc_op *op, struct vdc_buf *out)
         to = wire_put_u32(to, op->cpu_assign.any);
         to = wire_put_u32(to, op->cpu_assign.numa);
         to = wire_put_u32(to, op->cpu_assign.shared_milli);
+        to = put_locality(to, op->cpu_assign.locality, op->cpu_assign.nodes);
+        to = wire_put_u8(to, op->cpu_assign.whole_cores);
         break;
     case VDC_OP_CPU_RELEASE:
         to = wire_put(to, op->cpu_release.id.bytes, 16);
@@ -198,10 +232,63 @@ void tx_encode_op(const struct vdc_op *op, struct vdc_buf *out)
         to = wire_put_u64(to, op->memory_assign.bytes);
         to = wire_put_u32(to, op->memory_assign.numa);
         to = put_blocks(to, op->memory_assign.blocks, op->memory_assign.blocks_len);
+        to = put_locality(to, op->memory_assign.locality, op->memory_assign.nodes);
         break;
     case VDC_OP_MEMORY_RELEASE:
         to = wire_put(to, op->memory_release.id.bytes, 16);
         to = put_blocks(to, op->memory_release.blocks, op->memory_release.blocks_len);
+        break;
+    case VDC_OP_DEVICE_ADD:
+        to = wire_put_text(to, op->device_add.address);
+        to = wire_put_u8(to, (uint8_t)op->device_add.kind);
+        to = wire_put_u32(to, op->device_add.numa);
+        break;
+    case VDC_OP_DEVICE_REMOVE:
+        to = wire_put_text(to, op->device_remove.address);
+        break;
+    case VDC_OP_DEVICE_ATTACH:
+        to = wire_put(to, op->device_attach.id.bytes, 16);
+        to = wire_put_text(to, op->device_attach.address);
+        break;
+    case VDC_OP_DEVICE_DETACH:
+        to = wire_put(to, op->device_detach.id.bytes, 16);
+        to = wire_put_text(to, op->device_detach.address);
+        break;
+    case VDC_OP_VOLUME_ATTACH:
+        to = wire_put(to, op->volume_attach.id.bytes, 16);
+        to = wire_put_u64(to, op->volume_attach.generation);
+        to = wire_put(to, op->volume_attach.volume.bytes, 16);
+        to = wire_put_u8(to, (uint8_t)op->volume_attach.mode);
+        break;
+    case VDC_OP_VOLUME_DETACH:
+        to = wire_put(to, op->volume_detach.id.bytes, 16);
+        to = wire_put(to, op->volume_detach.volume.bytes, 16);
+        break;
+    case VDC_OP_PORT_CONNECT:
+        to = wire_put(to, op->port_connect.id.bytes, 16);
+        to = wire_put(to, op->port_connect.mac, sizeof(op->port_connect.mac));
+        to = wire_put_text(to, op->port_connect.name);
+        to = wire_put_text(to, op->port_connect.network);
+        break;
+    case VDC_OP_PORT_DISCONNECT:
+        to = wire_put(to, op->port_disconnect.id.bytes, 16);
+        to = wire_put(to, op->port_disconnect.mac, sizeof(op->port_disconnect.mac));
+        break;
+    case VDC_OP_CHANNEL_CONNECT:
+        to = put_channel(to, &op->channel_connect);
+        break;
+    case VDC_OP_CHANNEL_DISCONNECT:
+        to = wire_put(to, op->channel_disconnect.channel.bytes, 16);
+        break;
+    case VDC_OP_FENCE_PROMISE:
+        to = wire_put_text(to, op->fence_promise.node);
+        to = wire_put_u64(to, op->fence_promise.incarnation);
+        break;
+    case VDC_OP_ZONE_TRANSFER:
+        to = wire_put_text(to, op->zone_transfer.to);
+        to = put_cpus(to, op->zone_transfer.cpus, op->zone_transfer.cpus_len);
+        to = wire_put_u64(to, op->zone_transfer.memory_bytes);
+        to = wire_put_text(to, op->zone_transfer.device);
         break;
     }
     out->len += (size_t)(to - start);
@@ -331,6 +418,32 @@ static void get_create(struct decoder *d, struct vdc_op_partition_create *create
     create->config = get_bytes(d, &create->config_len);
 }
 
+static void get_locality(struct decoder *d, enum vdc_locality *locality, uint64_t *nodes)
+{
+    *locality = (enum vdc_locality)wire_get_u8(&d->in);
+    *nodes = wire_get_u64(&d->in);
+}
+
+static void get_channel(struct decoder *d, struct vdc_op_channel_connect *connect)
+{
+    connect->channel = wire_get_id(&d->in);
+    connect->endpoint[0] = wire_get_id(&d->in);
+    connect->endpoint[1] = wire_get_id(&d->in);
+    connect->type = (enum vdc_channel_type)wire_get_u8(&d->in);
+    connect->version = wire_get_u16(&d->in);
+    connect->bytes = wire_get_u64(&d->in);
+    connect->numa = wire_get_u32(&d->in);
+    connect->blocks = get_blocks(d, &connect->blocks_len);
+}
+
+/* 0 or 1: anything else would not come back as it was. */
+static bool get_flag(struct decoder *d)
+{
+    uint8_t flag = wire_get_u8(&d->in);
+    d->in.bad = d->in.bad || flag > 1;
+    return flag == 1;
+}
+
 /* False: an operation of a later version. */
 static bool get_op(struct decoder *d, struct vdc_op *op)
 {
@@ -383,6 +496,8 @@ static bool get_op(struct decoder *d, struct vdc_op *op)
         op->cpu_assign.any = wire_get_u32(&d->in);
         op->cpu_assign.numa = wire_get_u32(&d->in);
         op->cpu_assign.shared_milli = wire_get_u32(&d->in);
+        get_locality(d, &op->cpu_assign.locality, &op->cpu_assign.nodes);
+        op->cpu_assign.whole_cores = get_flag(d);
         break;
     case VDC_OP_CPU_RELEASE:
         op->cpu_release.id = wire_get_id(&d->in);
@@ -394,10 +509,63 @@ static bool get_op(struct decoder *d, struct vdc_op *op)
         op->memory_assign.bytes = wire_get_u64(&d->in);
         op->memory_assign.numa = wire_get_u32(&d->in);
         op->memory_assign.blocks = get_blocks(d, &op->memory_assign.blocks_len);
+        get_locality(d, &op->memory_assign.locality, &op->memory_assign.nodes);
         break;
     case VDC_OP_MEMORY_RELEASE:
         op->memory_release.id = wire_get_id(&d->in);
         op->memory_release.blocks = get_blocks(d, &op->memory_release.blocks_len);
+        break;
+    case VDC_OP_DEVICE_ADD:
+        wire_get_text(&d->in, op->device_add.address, sizeof(op->device_add.address));
+        op->device_add.kind = (enum vdc_device_kind)wire_get_u8(&d->in);
+        op->device_add.numa = wire_get_u32(&d->in);
+        break;
+    case VDC_OP_DEVICE_REMOVE:
+        wire_get_text(&d->in, op->device_remove.address, sizeof(op->device_remove.address));
+        break;
+    case VDC_OP_DEVICE_ATTACH:
+        op->device_attach.id = wire_get_id(&d->in);
+        wire_get_text(&d->in, op->device_attach.address, sizeof(op->device_attach.address));
+        break;
+    case VDC_OP_DEVICE_DETACH:
+        op->device_detach.id = wire_get_id(&d->in);
+        wire_get_text(&d->in, op->device_detach.address, sizeof(op->device_detach.address));
+        break;
+    case VDC_OP_VOLUME_ATTACH:
+        op->volume_attach.id = wire_get_id(&d->in);
+        op->volume_attach.generation = wire_get_u64(&d->in);
+        op->volume_attach.volume = wire_get_id(&d->in);
+        op->volume_attach.mode = (enum vdc_volume_mode)wire_get_u8(&d->in);
+        break;
+    case VDC_OP_VOLUME_DETACH:
+        op->volume_detach.id = wire_get_id(&d->in);
+        op->volume_detach.volume = wire_get_id(&d->in);
+        break;
+    case VDC_OP_PORT_CONNECT:
+        op->port_connect.id = wire_get_id(&d->in);
+        wire_get_into(&d->in, op->port_connect.mac, sizeof(op->port_connect.mac));
+        wire_get_text(&d->in, op->port_connect.name, sizeof(op->port_connect.name));
+        wire_get_text(&d->in, op->port_connect.network, sizeof(op->port_connect.network));
+        break;
+    case VDC_OP_PORT_DISCONNECT:
+        op->port_disconnect.id = wire_get_id(&d->in);
+        wire_get_into(&d->in, op->port_disconnect.mac, sizeof(op->port_disconnect.mac));
+        break;
+    case VDC_OP_CHANNEL_CONNECT:
+        get_channel(d, &op->channel_connect);
+        break;
+    case VDC_OP_CHANNEL_DISCONNECT:
+        op->channel_disconnect.channel = wire_get_id(&d->in);
+        break;
+    case VDC_OP_FENCE_PROMISE:
+        wire_get_text(&d->in, op->fence_promise.node, sizeof(op->fence_promise.node));
+        op->fence_promise.incarnation = wire_get_u64(&d->in);
+        break;
+    case VDC_OP_ZONE_TRANSFER:
+        wire_get_text(&d->in, op->zone_transfer.to, sizeof(op->zone_transfer.to));
+        op->zone_transfer.cpus = get_cpus(d, &op->zone_transfer.cpus_len);
+        op->zone_transfer.memory_bytes = wire_get_u64(&d->in);
+        wire_get_text(&d->in, op->zone_transfer.device, sizeof(op->zone_transfer.device));
         break;
     }
     return true;

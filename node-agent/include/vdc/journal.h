@@ -36,6 +36,7 @@ struct vdc_journal;
 struct vdc_journal_options {
     const char *dir;        /* made if absent (0700) */
     uint64_t segment_bytes; /* 0: VDC_JOURNAL_SEGMENT_BYTES; tests use small ones */
+    uint64_t seed;          /* random, of the segments' salts (journal_format.h); tests: 0 */
     /* Recovery, in this order, from within vdc_journal_open: the newest snapshot, if there is one,
      * then each record behind it. Not OK ends the opening with that code. */
     enum vdc_rc (*on_snapshot)(void *ctx, uint64_t sequence, const void *data, size_t len,

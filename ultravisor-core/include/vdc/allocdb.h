@@ -5,8 +5,9 @@
  * master and journals its records; each zone manager keeps a replica by applying the same records.
  *
  * What it holds: CPUs with topology, memory of each NUMA node in a tiered page map, the slices of
- * the zones with their epochs and incarnations, partitions with what they hold, claims, and the
- * answers of the last VDC_ALLOCDB_REQUESTS_MAX requests.
+ * the zones with their epochs and incarnations, partitions with what they hold, claims, devices,
+ * volumes in use, network ports, channels, fence promises (entry.h), and the answers of the last
+ * VDC_ALLOCDB_REQUESTS_MAX requests.
  *
  * Invariants (vdc_allocdb_check recomputes all of them):
  *   - every CPU and every memory block has at most one owner; a CPU is in exactly one slice;
@@ -29,6 +30,7 @@
 #include <stdint.h>
 
 #include <vdc/buf.h>
+#include <vdc/entry.h>
 #include <vdc/err.h>
 #include <vdc/id.h>
 #include <vdc/tx.h>
@@ -74,7 +76,7 @@ enum vdc_rc vdc_allocdb_apply_record(struct vdc_allocdb *db, const void *record,
                                      struct vdc_err *err) VDC_MUST_USE;
 
 uint64_t vdc_allocdb_sequence(const struct vdc_allocdb *db);
-/* Of CPUs, memory, zones, partitions, claims: equal state gives equal digests whatever happened
+/* Of CPUs, memory, zones, partitions, claims, entries: equal state gives equal digests whatever happened
  * before; the stored answers and the sequence are not in it. Incremental: reading it is free. */
 struct vdc_digest vdc_allocdb_digest(const struct vdc_allocdb *db);
 
@@ -170,7 +172,8 @@ uint64_t vdc_allocdb_memory_free_bytes(const struct vdc_allocdb *db);
 uint32_t vdc_allocdb_zone_cpus_free(const struct vdc_allocdb *db, const char *zone, uint32_t numa);
 
 /* The owner of CPU `number` / of the byte at offset `addr` of NUMA node `numa`; NULL: nobody. The
- * latter takes at most one step per tier; *steps (may be NULL) counts them. */
+ * latter takes at most one step per tier; *steps (may be NULL) counts them. The memory of a channel
+ * is its first endpoint's. */
 const struct vdc_partition *vdc_allocdb_cpu_owner(const struct vdc_allocdb *db, uint32_t number);
 const struct vdc_partition *vdc_allocdb_memory_owner(const struct vdc_allocdb *db, uint32_t numa,
                                                      uint64_t addr, unsigned *steps);

@@ -42,6 +42,15 @@
 /* Bytes of the sentence of an answer. */
 #define VDC_TX_TEXT_CAP 256
 
+/* Bytes of a device's address with its NUL: "0000:3b:00.0", or a disk's name by its serial number. */
+#define VDC_DEVICE_ADDRESS_CAP 128
+/* Bytes of a network port's name with its NUL: Linux' IFNAMSIZ. */
+#define VDC_PORT_NAME_CAP 16
+/* Memory of one channel, bytes: the rings and buffers of one device of one guest. */
+#define VDC_CHANNEL_MEMORY_MAX (UINT64_C(64) << 20)
+/* Blocks that a channel's memory may lie in: each is mapped at both ends. */
+#define VDC_CHANNEL_BLOCKS_MAX 64
+
 #define VDC_NUMA_ANY UINT32_MAX
 
 /* Who asks. The agent sets it from the link (never from the peer's bytes). */
@@ -76,14 +85,26 @@ enum vdc_tx_kind {
     X(CPU_ASSIGN, "cpu-assign")                             \
     X(CPU_RELEASE, "cpu-release")                           \
     X(MEMORY_ASSIGN, "memory-assign")                       \
-    X(MEMORY_RELEASE, "memory-release")
+    X(MEMORY_RELEASE, "memory-release")                     \
+    X(DEVICE_ADD, "device-add")                             \
+    X(DEVICE_REMOVE, "device-remove")                       \
+    X(DEVICE_ATTACH, "device-attach")                       \
+    X(DEVICE_DETACH, "device-detach")                       \
+    X(VOLUME_ATTACH, "volume-attach")                       \
+    X(VOLUME_DETACH, "volume-detach")                       \
+    X(PORT_CONNECT, "port-connect")                         \
+    X(PORT_DISCONNECT, "port-disconnect")                   \
+    X(CHANNEL_CONNECT, "channel-connect")                   \
+    X(CHANNEL_DISCONNECT, "channel-disconnect")             \
+    X(FENCE_PROMISE, "fence-promise")                       \
+    X(ZONE_TRANSFER, "zone-transfer")
 
 enum vdc_op_kind {
 #define X(name, text) VDC_OP_##name,
     VDC_OP_LIST(X)
 #undef X
 };
-#define VDC_OP_COUNT 14
+#define VDC_OP_COUNT 26
 const char *vdc_op_name(enum vdc_op_kind kind);
 
 /* One CPU of the machine. Numbers are Linux' CPU numbers; they need not be dense. */
@@ -184,6 +205,20 @@ struct vdc_op_partition_destroy {
     uint64_t generation; /* guard */
 };
 
+/* Where what is asked for may lie. The order is part of the formats. */
+enum vdc_locality {
+    /* `numa` is strict when it names a node; with VDC_NUMA_ANY CPUs come in the order of their
+     * numbers, memory from the first node that has all of it, else from several. */
+    VDC_LOCALITY_DEFAULT,
+    /* All on one NUMA node: `numa`, or with VDC_NUMA_ANY the lowest-numbered that has all of it.
+     * What the caller names must lie so. */
+    VDC_LOCALITY_STRICT,
+    VDC_LOCALITY_PREFERRED, /* `numa` (named) as far as it goes, then the others, ascending */
+    VDC_LOCALITY_SPANNING, /* in equal parts on the nodes of `nodes`, the first ones the odd units */
+};
+#define VDC_LOCALITY_COUNT 4
+const char *vdc_locality_name(enum vdc_locality locality);
+
 /* Exactly one of the three forms: cpus_len > 0 (these, dedicated), any > 0 (that many free ones of
  * `numa`, dedicated; resolved lowest number first), or shared_milli > 0 (that much more of the
  * zone's pool). A partition has either dedicated CPUs or a share. */
@@ -194,6 +229,12 @@ struct vdc_op_cpu_assign {
     uint32_t any;
     uint32_t numa; /* of `any`; VDC_NUMA_ANY: all, in the order of CPU numbers */
     uint32_t shared_milli;
+    enum vdc_locality locality; /* DEFAULT for a share */
+    uint64_t nodes;             /* SPANNING: bit per NUMA node number; else 0 */
+    /* No thread of a core of these is another's: `any` takes whole free cores until it has so many
+     * (perhaps more CPUs, on the last core); named ones must be whole cores, what the partition has
+     * already included. */
+    bool whole_cores;
 };
 
 /* cpus_len 0 and shared_milli 0: all that it has. */
@@ -214,6 +255,8 @@ struct vdc_op_memory_assign {
     const struct vdc_memory_block
         *blocks;         /* resolved, or named by the caller: their sum is bytes */
     uint32_t blocks_len; /* <= VDC_VIEW_BLOCKS_MAX */
+    enum vdc_locality locality;
+    uint64_t nodes; /* SPANNING: bit per NUMA node number; else 0 */
 };
 
 /* blocks_len 0: all that it has. Blocks may be parts of what it holds. */
@@ -221,6 +264,113 @@ struct vdc_op_memory_release {
     struct vdc_id id;
     const struct vdc_memory_block *blocks;
     uint32_t blocks_len;
+};
+
+/* The order is part of the formats. */
+enum vdc_device_kind {
+    VDC_DEVICE_PCI, /* a function, by its address */
+    VDC_DEVICE_DISK,
+    VDC_DEVICE_NIC,
+};
+#define VDC_DEVICE_KIND_COUNT 3
+const char *vdc_device_kind_name(enum vdc_device_kind kind);
+
+/* The machine has the device. System only, zone "". It begins in the node's own slice; zones get it
+ * by ZONE_TRANSFER. */
+struct vdc_op_device_add {
+    char address[VDC_DEVICE_ADDRESS_CAP]; /* printable ASCII without spaces; unique on the node */
+    enum vdc_device_kind kind;
+    uint32_t numa; /* the NUMA node it hangs on, or VDC_NUMA_ANY */
+};
+
+/* System only, zone "": the device left. It must be nobody's and in the node's own slice. */
+struct vdc_op_device_remove {
+    char address[VDC_DEVICE_ADDRESS_CAP];
+};
+
+/* ATTACH: the device is of the transaction's zone and nobody's. DETACH: it is the partition's. */
+struct vdc_op_device_attach {
+    struct vdc_id id;
+    char address[VDC_DEVICE_ADDRESS_CAP];
+};
+
+enum vdc_volume_mode {
+    VDC_VOLUME_READ, /* any number of partitions, while nobody writes */
+    VDC_VOLUME_WRITE /* one partition, and nobody else reads */
+};
+#define VDC_VOLUME_MODE_COUNT 2
+
+/* The partition uses the volume from now on. Repeated by the same partition it changes mode and
+ * generation, which is how a new generation of the owner takes its volumes over. */
+struct vdc_op_volume_attach {
+    struct vdc_id id;
+    uint64_t generation; /* guard, and the stamp of the use: what the storage is told */
+    struct vdc_id volume;
+    enum vdc_volume_mode mode;
+};
+
+struct vdc_op_volume_detach {
+    struct vdc_id id;
+    struct vdc_id volume;
+};
+
+/* A port of a network: the MAC address and the name are the partition's alone on this node. */
+struct vdc_op_port_connect {
+    struct vdc_id id;
+    uint8_t mac[6];               /* unicast, not zero */
+    char name[VDC_PORT_NAME_CAP]; /* of the host's interface: letters, digits, '-', '_', '.' */
+    char network[VDC_NAME_CAP];
+};
+
+struct vdc_op_port_disconnect {
+    struct vdc_id id;
+    uint8_t mac[6];
+};
+
+/* The order is part of the formats. */
+enum vdc_channel_type {
+    VDC_CHANNEL_COMMAND,
+    VDC_CHANNEL_BLOCK,
+    VDC_CHANNEL_NETWORK,
+    VDC_CHANNEL_CONSOLE,
+};
+#define VDC_CHANNEL_TYPE_COUNT 4
+const char *vdc_channel_type_name(enum vdc_channel_type type);
+
+/* Shared memory between two partitions of this node. The first endpoint is of the transaction's
+ * zone and its slice pays for the memory; the second is of the same zone or the node's own (an I/O
+ * partition). The channel ends with either of them. */
+struct vdc_op_channel_connect {
+    struct vdc_id channel;
+    struct vdc_id endpoint[2]; /* different */
+    enum vdc_channel_type type;
+    uint16_t version; /* of the type's protocol, >= 1 */
+    uint64_t bytes;   /* multiple of 4 KiB, 4 KiB .. VDC_CHANNEL_MEMORY_MAX */
+    uint32_t numa;    /* strict; VDC_NUMA_ANY: the lowest-numbered node that has all of it */
+    const struct vdc_memory_block *blocks; /* resolved, or named: all on one node, sum is bytes */
+    uint32_t blocks_len;                   /* <= VDC_CHANNEL_BLOCKS_MAX */
+};
+
+struct vdc_op_channel_disconnect {
+    struct vdc_id channel;
+};
+
+/* This node, a witness, promises never again to renew the run lease `incarnation` (or an older one)
+ * of `node` in the zone (architecture 7.1). Promises only grow, and nothing takes one back. */
+struct vdc_op_fence_promise {
+    char node[VDC_NAME_CAP];
+    uint64_t incarnation; /* > the last promised one */
+};
+
+/* The transaction's zone gives free resources of its slice to another zone that is on this node
+ * ("": back to the node). The giver's epoch guards it: the receiver only gains. Both slices' shares
+ * become the amounts that they then have. At least one of the three. */
+struct vdc_op_zone_transfer {
+    char to[VDC_NAME_CAP];
+    const uint16_t *cpus; /* ascending; free ones of the giver */
+    uint32_t cpus_len;
+    uint64_t memory_bytes;               /* multiple of 4 KiB */
+    char device[VDC_DEVICE_ADDRESS_CAP]; /* "": none; nobody's, of the giver */
 };
 
 struct vdc_op {
@@ -240,6 +390,18 @@ struct vdc_op {
         struct vdc_op_cpu_release cpu_release;
         struct vdc_op_memory_assign memory_assign;
         struct vdc_op_memory_release memory_release;
+        struct vdc_op_device_add device_add;
+        struct vdc_op_device_remove device_remove;
+        struct vdc_op_device_attach device_attach;
+        struct vdc_op_device_attach device_detach;
+        struct vdc_op_volume_attach volume_attach;
+        struct vdc_op_volume_detach volume_detach;
+        struct vdc_op_port_connect port_connect;
+        struct vdc_op_port_disconnect port_disconnect;
+        struct vdc_op_channel_connect channel_connect;
+        struct vdc_op_channel_disconnect channel_disconnect;
+        struct vdc_op_fence_promise fence_promise;
+        struct vdc_op_zone_transfer zone_transfer;
     };
 };
 
@@ -295,14 +457,27 @@ enum vdc_rc vdc_tx_validate(const struct vdc_tx *tx, struct vdc_err *err) VDC_MU
     X(SLICE_MEMORY, "slice-memory")           /* the node's own slice has not so much memory */    \
     X(IN_USE, "in-use")                       /* what should go is in use */                       \
     X(INCARNATION, "incarnation")             /* not greater than the last */                      \
-    X(LIMIT, "limit")                         /* a bound of the database */
+    X(LIMIT, "limit")                         /* a bound of the database */                        \
+    X(UNKNOWN_DEVICE, "unknown-device")                                                            \
+    X(DEVICE_EXISTS, "device-exists")                                                              \
+    X(DEVICE_BUSY, "device-busy") /* another's, or in another zone */                              \
+    X(UNKNOWN_VOLUME, "unknown-volume")                                                            \
+    X(VOLUME_BUSY, "volume-busy") /* another writes it, or it is read and should be written */     \
+    X(UNKNOWN_PORT, "unknown-port")                                                                \
+    X(PORT_BUSY, "port-busy") /* the MAC address or the name is in use */                          \
+    X(UNKNOWN_CHANNEL, "unknown-channel")                                                          \
+    X(CHANNEL_EXISTS, "channel-exists")                                                            \
+    X(CHANNEL_ENDPOINT, "channel-endpoint") /* the second endpoint may not be that one */          \
+    X(PROMISE, "promise")                   /* not greater than the last one */                    \
+    X(CPU_CORE, "cpu-core")                 /* not whole cores, or not enough free ones */         \
+    X(LOCALITY, "locality")                 /* does not fit the asked NUMA nodes */
 
 enum vdc_tx_rule {
 #define X(name, text) VDC_RULE_##name,
     VDC_RULE_LIST(X)
 #undef X
 };
-#define VDC_RULE_COUNT 28
+#define VDC_RULE_COUNT 41
 const char *vdc_tx_rule_name(enum vdc_tx_rule rule);
 
 #define VDC_TX_OP_NONE UINT32_MAX
