@@ -11,6 +11,52 @@ static const struct vdc_memory_block BLOCKS[] = {{.addr = 0, .bytes = 4 * KIB, .
                                                  {.addr = 8 * KIB, .bytes = 4 * KIB, .numa = 0},
                                                  {.addr = 0, .bytes = 1 * GIB, .numa = 63}};
 
+/* Those of entries, and the forms with a locality, behind `len`. */
+static uint32_t every_entry_op(struct vdc_op *ops, uint32_t len)
+{
+    ops[len] = op_any(1, 4, VDC_NUMA_ANY);
+    ops[len].cpu_assign.locality = VDC_LOCALITY_SPANNING;
+    ops[len].cpu_assign.nodes = UINT64_C(1) << 63 | 1;
+    ops[len++].cpu_assign.whole_cores = true;
+    ops[len++] = (struct vdc_op){.kind = VDC_OP_DEVICE_ADD,
+                                 .device_add = {.address = "0000:3b:00.0", .numa = 1}};
+    ops[len++] =
+        (struct vdc_op){.kind = VDC_OP_DEVICE_REMOVE, .device_remove = {.address = "nvme0"}};
+    ops[len++] = (struct vdc_op){.kind = VDC_OP_DEVICE_ATTACH,
+                                 .device_attach = {.id = id_of(1), .address = "nvme0"}};
+    ops[len++] = (struct vdc_op){.kind = VDC_OP_DEVICE_DETACH,
+                                 .device_detach = {.id = id_of(1), .address = "nvme0"}};
+    ops[len++] = (struct vdc_op){
+        .kind = VDC_OP_VOLUME_ATTACH,
+        .volume_attach = {
+            .id = id_of(1), .generation = 3, .volume = id_of(2), .mode = VDC_VOLUME_WRITE}};
+    ops[len++] = (struct vdc_op){.kind = VDC_OP_VOLUME_DETACH,
+                                 .volume_detach = {.id = id_of(1), .volume = id_of(2)}};
+    ops[len++] = (struct vdc_op){
+        .kind = VDC_OP_PORT_CONNECT,
+        .port_connect = {.id = id_of(1), .mac = {2, 1}, .name = "vdc1", .network = "lan"}};
+    ops[len++] = (struct vdc_op){.kind = VDC_OP_PORT_DISCONNECT,
+                                 .port_disconnect = {.id = id_of(1), .mac = {2, 1}}};
+    ops[len++] = (struct vdc_op){.kind = VDC_OP_CHANNEL_CONNECT,
+                                 .channel_connect = {.channel = id_of(9),
+                                                     .endpoint = {id_of(1), id_of(2)},
+                                                     .type = VDC_CHANNEL_CONSOLE,
+                                                     .version = 7,
+                                                     .bytes = 8 * KIB,
+                                                     .numa = 0,
+                                                     .blocks = BLOCKS,
+                                                     .blocks_len = 2}};
+    ops[len++] = (struct vdc_op){.kind = VDC_OP_CHANNEL_DISCONNECT,
+                                 .channel_disconnect = {.channel = id_of(9)}};
+    ops[len++] = (struct vdc_op){.kind = VDC_OP_FENCE_PROMISE,
+                                 .fence_promise = {.node = "n1", .incarnation = UINT64_MAX}};
+    ops[len++] = (struct vdc_op){
+        .kind = VDC_OP_ZONE_TRANSFER,
+        .zone_transfer = {
+            .to = "test", .cpus = CPUS, .cpus_len = 3, .memory_bytes = 4 * KIB, .device = "nvme0"}};
+    return len;
+}
+
 /* One of each kind but inventory-set, all fields filled. */
 static uint32_t every_op(struct vdc_op ops[VDC_OP_COUNT + 4])
 {
@@ -47,7 +93,7 @@ static uint32_t every_op(struct vdc_op ops[VDC_OP_COUNT + 4])
     ops[len++] =
         (struct vdc_op){.kind = VDC_OP_MEMORY_RELEASE,
                         .memory_release = {.id = id_of(1), .blocks = BLOCKS, .blocks_len = 3}};
-    return len;
+    return every_entry_op(ops, len);
 }
 
 static struct vdc_tx tx_with(const struct vdc_op *ops, uint32_t len)
