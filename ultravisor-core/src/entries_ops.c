@@ -641,6 +641,5 @@ enum vdc_rc entry_op_apply(struct op_run *run, const struct vdc_op *op)
     case VDC_OP_MEMORY_RELEASE:
         break;
     }
-    VDC_ASSERT(!"an operation of allocdb_ops.c");
-    return VDC_RC_INTERNAL;
+    return op_refuse(run, VDC_RC_INVALID, VDC_RULE_FORM, 0, 0, "not an operation on entries");
 }
