@@ -398,8 +398,8 @@ static enum vdc_rc apply_channel_connect(struct op_run *run, const struct vdc_op
 {
     struct vdc_op resolved = *op;
     struct vdc_op_channel_connect *connect = &resolved.channel_connect;
-    struct slot *slot;
-    struct slot *peer;
+    struct slot *slot = NULL;
+    struct slot *peer = NULL;
     enum vdc_rc rc = judge_channel(run, connect, &slot, &peer);
     if (rc != VDC_RC_OK) {
         return rc;
