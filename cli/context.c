@@ -7,8 +7,10 @@
  *     contexts:
  *       lab: {servers: ["https://10.77.0.1:7443"], ca: ca.pem, cert: me.pem, key: me.key, zone: prod}
  */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <vdc/file.h>
 #include <vdc/yaml.h>
@@ -101,6 +103,16 @@ static void read_file(struct cli *cli, const struct vdc_tree_node *root, struct 
     vdc_tree_map_end(&map);
 }
 
+/* A file that is not there is a mistake of whoever asked, not a server that cannot be reached. */
+static bool can_read(const char *flag, const char *path)
+{
+    if (path[0] == 0 || access(path, R_OK) == 0) {
+        return true;
+    }
+    cli_error("--%s %s: %s", flag, path, strerror(errno));
+    return false;
+}
+
 bool cli_read_context(struct cli *cli)
 {
     fill_servers(cli, getenv("VDC_SERVER"));
@@ -146,5 +158,5 @@ bool cli_read_context(struct cli *cli)
                   path);
         return false;
     }
-    return true;
+    return can_read("ca", cli->ca) && can_read("cert", cli->cert) && can_read("key", cli->key);
 }

@@ -30,9 +30,10 @@ static void on_done(void *data, enum vdc_rc rc, const struct vdc_http_response *
         api_problem(request, rc == VDC_RC_UNKNOWN_OUTCOME ? rc : VDC_RC_UNAVAILABLE, detail, NULL);
         return;
     }
-    struct vdc_http_header headers[3];
+    static const char *const back[] = {
+        "location", "etag", "retry-after", "allow", "vdc-console-offset", "vdc-console-end"};
+    struct vdc_http_header headers[VDC_COUNT_OF(back)];
     size_t count = 0;
-    static const char *const back[] = {"location", "etag", "retry-after"};
     for (size_t i = 0; i < VDC_COUNT_OF(back); i++) {
         const char *value = vdc_http_response_header(response, back[i]);
         if (value != NULL) {

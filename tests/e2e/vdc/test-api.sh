@@ -231,6 +231,12 @@ check "it answers of its leader" expect_from "$other" 200 ".status.leader == \"$
 check "it passes a change on" expect_from "$other" 200 '.state == "done" and .user == "admin"' \
     POST '/v1/partitions/db-1/start?wait=60s'
 check "it passes problems on" expect_from "$other" 404 '.code == "NOT_FOUND"' GET /v1/partitions/nope
+console_end() { # MANAGER
+    rest "$1" GET "/v1/partitions/db-1/console?max=10" >/dev/null && [ "$(wc -c <"$dir/body")" = 10 ] &&
+        [ "$(header vdc-console-offset)" = 0 ] && [ "$(header vdc-console-end)" -ge 10 ]
+}
+check "a console says where it is" wait_until 60 console_end "$first"
+check "it passes that on" wait_until 60 console_end "$other"
 check "it passes refusals on" expect_from "$other" 409 '.code == "REFUSED"' "${create[@]}" "$(body db-4 db)" \
     -H 'idempotency-key: key-4'
 check "it passes an unchanged key on" expect_from "$other" 409 '.code == "CONFLICT"' "${create[@]}" \
