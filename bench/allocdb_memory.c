@@ -82,7 +82,9 @@ static unsigned look_up(struct run *run, double *per_s)
 void bench_memory(const struct bench_options *options)
 {
     json_t *report = bench_report_begin("D1");
-    unsigned rounds = options->rounds > 0 ? options->rounds : ROUNDS;
+    unsigned rounds = options->transactions > 0 ? 1
+                      : options->rounds > 0     ? options->rounds
+                                                : ROUNDS;
     double round_ns = (options->seconds > 0 ? options->seconds : SECONDS) * 1e9;
     struct run *run = VDC_NEW(struct run);
     workload_init(&run->workload, options->seed);
@@ -90,7 +92,7 @@ void bench_memory(const struct bench_options *options)
     struct bench_samples rates = {0};
     struct bench_samples cpu_rates = {0};
     uint64_t left = options->transactions;
-    for (unsigned r = 0; r < (left > 0 ? 1 : rounds); r++) {
+    for (unsigned r = 0; r < rounds; r++) {
         run->wall_ns = 0;
         run->cpu_ns = 0;
         run->committed = 0;

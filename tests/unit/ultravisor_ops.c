@@ -168,6 +168,25 @@ Test(ultravisor_ops, memory_larger_than_a_numa_node_spans_several)
     cr_assert_eq(find(1)->blocks[1].bytes, 2 * GIB);
 }
 
+/* Holes of 100 MiB are not what a demand of 200 MiB is made of while a longer run is free. */
+Test(ultravisor_ops, memory_goes_where_a_run_holds_all_of_it)
+{
+    for (uint64_t id = 1; id <= 3; id++) {
+        struct vdc_op ops[] = {op_create(id, "web"), op_memory(id, 0, 100 * MIB)};
+        must(ops, 2);
+    }
+    struct vdc_op gone = op_destroy(1, 1);
+    must(&gone, 1);
+    struct vdc_op larger[] = {op_create(4, "db"), op_memory(4, 0, 200 * MIB)};
+    must(larger, 2);
+    cr_assert_eq(find(4)->blocks_len, 1);
+    cr_assert_eq(find(4)->blocks[0].addr, 300 * MIB);
+    struct vdc_op equal[] = {op_create(5, "db"), op_memory(5, 0, 100 * MIB)};
+    must(equal, 2);
+    cr_assert_eq(find(5)->blocks_len, 1);
+    cr_assert_eq(find(5)->blocks[0].addr, 0, "the lowest run that is long enough");
+}
+
 Test(ultravisor_ops, guests_get_whole_2_mib_pages_and_system_partitions_4_kib)
 {
     struct vdc_op ops[] = {op_create(1, "web"), op_memory(1, 0, 2 * MIB + 4 * KIB)};
