@@ -39,8 +39,9 @@
 #define CONSOLE_WAITS_MAX 256
 /* Tickets of our own beside the core's. */
 #define TICKET_OWN (UINT64_C(1) << 63)
-/* A relay whose other end never comes. */
-#define RELAY_TIMEOUT_S "60"
+/* A relay whose other end never comes. One whose agent died before it could write the pid down is found by nobody and ends
+ * by this alone, so it is short: both ends are there before a stream is asked for. */
+#define RELAY_TIMEOUT_S "30"
 #define MONITOR_JSON_MAX 4096
 #define PATH_TEXT_MAX 1024
 /* How often it is looked whether the processes of a guest that were killed have ended. */
