@@ -917,6 +917,10 @@ static void on_request(void *data, struct vdc_http_request *request)
                 peer);
     } else if (!split_path(request->path, &path)) {
         problem(request, VDC_RC_NOT_FOUND, "there is nothing at %.200s", request->path);
+    } else if (!manager->zones_known) {
+        /* A manager that has just begun: "there is no zone" would be a wrong answer, not a missing one. */
+        problem(request, VDC_RC_UNAVAILABLE,
+                "this manager has not read the zones from the store yet; ask again");
     } else if (check_query(request)) {
         route(manager, request, &path);
     }

@@ -145,6 +145,7 @@ struct manager {
     struct waiter *waiters;
     size_t waiters_len;
     uint64_t token_last;
+    bool zones_known; /* listed once: before that nobody can say that there is no zone */
     bool stopping;
     bool revoked; /* while stopping: the lease has been given back, or it was tried */
 };

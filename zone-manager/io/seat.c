@@ -821,6 +821,7 @@ static void on_zones_listed(void *data, enum vdc_rc rc, const struct vdc_etcd_kv
     for (size_t i = 0; i < count; i++) {
         take_zone(manager, &kvs[i]);
     }
+    manager->zones_known = manager->zones_known || !more;
     if (!more && manager->watch_zones == NULL &&
         vdc_etcd_watch_open(manager->etcd, ZONES_PREFIX, revision + 1, &calls, manager,
                             &manager->watch_zones) != VDC_RC_OK) {

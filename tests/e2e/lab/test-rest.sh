@@ -116,5 +116,15 @@ check "an expression with an unknown attribute is refused" \
     refused_at "$(line_of 'partition.labels.app == "db"')" 'lables' 's/partition.labels.app == "db"/partition.lables.app == "db"/'
 version() { vdc zone list -o json | jq '.[0].policy_version'; }
 check "the policy in force is still the first" test "$(version)" = 1
+
+# --- a manager that begins while the store is away ---
+
+lab etcd-stop
+lab manager-kill m1
+lab manager-start m1
+check "a manager that hasn't read the store says so, not that there is no zone" \
+    wait_until 20 answers 503 '.detail | test("store")' GET /v1/partitions
+lab etcd-start
+check "it answers once it has" wait_until 60 answers 200 '.items | length > 0' GET /v1/partitions
 check_logs
 check_end
