@@ -4,6 +4,7 @@
  * vdc-node-agent --check FILE       reads the configuration, says what is wrong with it, ends
  * vdc-node-agent --show RUN_DIR     prints what the agent running there knows
  * vdc-node-agent --inspect DIR      prints what the journal there holds, and whether it is whole
+ * The last two with --json behind: as one JSON object.
  *
  * Exit status: 0 ended by a signal (or all was well), 1 could not begin or the journal is damaged,
  * 2 wrong use or configuration.
@@ -25,16 +26,17 @@
 #include "io/inspect.h"
 
 static const char usage[] =
-    "Usage: vdc-node-agent --config FILE | --check FILE | --show RUN_DIR | --inspect DIR |\n"
-    "                      --help | --version\n"
+    "Usage: vdc-node-agent --config FILE | --check FILE | --show RUN_DIR [--json] |\n"
+    "                      --inspect DIR [--json] | --help | --version\n"
     "\n"
     "Keeps one node's allocation database, commits the zone managers' transactions and runs the\n"
     "node's partitions. One per node, as root. Guests outlive it.\n"
     "\n"
     "  --config FILE    runs the agent; YAML, see vdc-node-agent(8)\n"
     "  --check FILE     says what is wrong with a configuration\n"
-    "  --show RUN_DIR   what the agent running there knows: inventory, partitions, leases\n"
-    "  --inspect DIR    what the journal there holds, and whether it is whole; changes nothing\n";
+    "  --show RUN_DIR   what the agent running there knows: leases, guests, the whole database\n"
+    "  --inspect DIR    what the journal there holds, and whether it is whole; changes nothing\n"
+    "  --json           the last two as one JSON object, for programs (also: -o json)\n";
 
 static int wrong_use(void)
 {
@@ -98,17 +100,41 @@ static int run(const char *path)
     return rc == VDC_RC_OK ? 0 : 1;
 }
 
-static int inspect(const char *dir)
+static int inspect(const char *dir, bool json)
 {
     struct vdc_buf text = {0};
     struct vdc_err err;
-    enum vdc_rc rc = agent_inspect(dir, &text, &err);
+    enum vdc_rc rc = agent_inspect(dir, json, &text, &err);
     fputs(vdc_buf_text(&text), stdout);
     vdc_buf_deinit(&text);
     if (rc != VDC_RC_OK) {
         fprintf(stderr, "vdc-node-agent: %s\n", vdc_err_text(&err));
     }
     return rc == VDC_RC_OK ? 0 : 1;
+}
+
+static int show(const char *run_dir, bool json)
+{
+    struct vdc_err err;
+    if (agent_control_show(run_dir, json, &err) != VDC_RC_OK) {
+        fprintf(stderr, "vdc-node-agent: %s\n", vdc_err_text(&err));
+        return 1;
+    }
+    return 0;
+}
+
+/* Takes "--json" or "-o json" from the end of the arguments. */
+static bool take_json(int *argc, char **argv)
+{
+    if (*argc == 4 && strcmp(argv[3], "--json") == 0) {
+        *argc = 3;
+        return true;
+    }
+    if (*argc == 5 && strcmp(argv[3], "-o") == 0 && strcmp(argv[4], "json") == 0) {
+        *argc = 3;
+        return true;
+    }
+    return false;
 }
 
 int main(int argc, char **argv)
@@ -121,7 +147,17 @@ int main(int argc, char **argv)
         fputs(usage, stdout);
         return 0;
     }
+    bool json = take_json(&argc, argv);
     if (argc != 3) {
+        return wrong_use();
+    }
+    if (strcmp(argv[1], "--inspect") == 0) {
+        return inspect(argv[2], json);
+    }
+    if (strcmp(argv[1], "--show") == 0) {
+        return show(argv[2], json);
+    }
+    if (json) {
         return wrong_use();
     }
     if (strcmp(argv[1], "--config") == 0) {
@@ -130,17 +166,6 @@ int main(int argc, char **argv)
     if (strcmp(argv[1], "--check") == 0) {
         static struct agent_config config;
         return load_config(argv[2], &config) ? 0 : 2;
-    }
-    if (strcmp(argv[1], "--inspect") == 0) {
-        return inspect(argv[2]);
-    }
-    if (strcmp(argv[1], "--show") == 0) {
-        struct vdc_err err;
-        if (agent_control_show(argv[2], &err) != VDC_RC_OK) {
-            fprintf(stderr, "vdc-node-agent: %s\n", vdc_err_text(&err));
-            return 1;
-        }
-        return 0;
     }
     return wrong_use();
 }

@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "inspect.h"
 
+#include <dirent.h>
+#include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 #include <vdc/base.h>
+#include <vdc/file.h>
 #include <vdc/journal.h>
 #include <vdc/quantity.h>
 
@@ -72,6 +76,28 @@ static void render_block(const struct vdc_memory_block *block, struct vdc_buf *o
                    ull(block->addr + block->bytes));
 }
 
+/* "    cpus 0-3,8": as Linux writes lists. */
+static void render_cpu_list(const struct vdc_partition *partition, struct vdc_buf *out)
+{
+    if (partition->cpus_len == 0) {
+        return;
+    }
+    vdc_buf_printf(out, "    cpus");
+    for (uint32_t i = 0; i < partition->cpus_len;) {
+        uint32_t last = i;
+        while (last + 1 < partition->cpus_len &&
+               partition->cpus[last + 1] == partition->cpus[last] + 1) {
+            last++;
+        }
+        vdc_buf_printf(out, "%c%u", i == 0 ? ' ' : ',', partition->cpus[i]);
+        if (last > i) {
+            vdc_buf_printf(out, "-%u", partition->cpus[last]);
+        }
+        i = last + 1;
+    }
+    vdc_buf_printf(out, "\n");
+}
+
 static void render_partitions(const struct vdc_allocdb *db, struct vdc_buf *out)
 {
     size_t len;
@@ -92,6 +118,7 @@ static void render_partitions(const struct vdc_allocdb *db, struct vdc_buf *out)
                        vdc_partition_kind_name(p->kind), p->zone[0] == 0 ? "(node)" : p->zone,
                        ull(p->generation), vdc_run_name(p->run), p->vcpus,
                        p->cpus_len > 0 ? p->cpus_len * 1000 : p->shared_milli, memory, claim);
+        render_cpu_list(p, out);
         for (uint32_t b = 0; b < p->blocks_len; b++) {
             render_block(&p->blocks[b], out);
         }
@@ -213,25 +240,85 @@ static void render_report(const struct vdc_journal_report *report, struct vdc_bu
     }
 }
 
-enum vdc_rc agent_inspect(const char *dir, struct vdc_buf *out, struct vdc_err *err)
+/* A directory without a journal would read as an empty database, which is an answer to a question
+ * that nobody asked. */
+static enum vdc_rc find_journal(const char *path, struct vdc_err *err)
 {
-    struct vdc_allocdb *db = vdc_allocdb_create();
-    struct vdc_journal_options options = {
-        .dir = dir, .on_snapshot = on_snapshot, .on_record = on_record, .ctx = &db};
-    struct vdc_journal_report report;
-    enum vdc_rc rc = vdc_journal_verify(&options, &report, err);
-    render_report(&report, out);
+    DIR *dir = opendir(path);
+    if (dir == NULL) {
+        return vdc_err_errno(err, errno, "open the journal's directory %s", path);
+    }
+    bool found = false;
+    struct dirent *entry;
+    while (!found && (entry = readdir(dir)) != NULL) {
+        found = strncmp(entry->d_name, "journal-", 8) == 0 ||
+                strncmp(entry->d_name, "snapshot-", 9) == 0;
+    }
+    closedir(dir);
+    if (found) {
+        return VDC_RC_OK;
+    }
+    vdc_autofree char *below = vdc_asprintf("%s/journal", path);
+    return vdc_err_set(err, VDC_RC_NOT_FOUND,
+                       vdc_file_exists(below)
+                           ? "%s holds no journal, but a directory \"journal\": inspect that one"
+                           : "%s holds no journal: no segment and no snapshot is there",
+                       path);
+}
+
+static json_t *report_json(const struct vdc_journal_report *report, enum vdc_rc rc,
+                           const struct vdc_err *err)
+{
+    json_t *torn = json_null();
+    if (report->torn_bytes > 0) {
+        torn = json_pack("{s:s, s:I, s:I}", "file", report->torn_file, "offset",
+                         (json_int_t)report->torn_offset, "bytes", (json_int_t)report->torn_bytes);
+    }
+    return json_pack("{s:I, s:I, s:I, s:o, s:o}", "snapshot_sequence",
+                     (json_int_t)report->snapshot_sequence, "records", (json_int_t)report->records,
+                     "last_sequence", (json_int_t)report->last_sequence, "torn", torn, "damage",
+                     rc == VDC_RC_OK ? json_null() : json_string(vdc_err_text(err)));
+}
+
+static void render_text(const struct vdc_journal_report *report, enum vdc_rc rc,
+                        const struct vdc_allocdb *db, const char *invariants, struct vdc_buf *out)
+{
+    render_report(report, out);
     if (rc != VDC_RC_OK) {
         vdc_buf_printf(out, "journal: what follows is the state before the damage\n");
     }
     vdc_buf_printf(out, "\n");
     agent_inspect_render(db, out);
+    vdc_buf_printf(out, "\ninvariants: %s\n", invariants);
+}
+
+enum vdc_rc agent_inspect(const char *dir, bool json, struct vdc_buf *out, struct vdc_err *err)
+{
+    struct vdc_err why = {0};
+    if (err == NULL) {
+        err = &why;
+    }
+    enum vdc_rc rc = find_journal(dir, err);
+    if (rc != VDC_RC_OK) {
+        return rc;
+    }
+    struct vdc_allocdb *db = vdc_allocdb_create();
+    struct vdc_journal_options options = {
+        .dir = dir, .on_snapshot = on_snapshot, .on_record = on_record, .ctx = &db};
+    struct vdc_journal_report report;
+    rc = vdc_journal_verify(&options, &report, err);
     struct vdc_err broken = {0};
     enum vdc_rc checked = vdc_allocdb_check(db, &broken);
-    vdc_buf_printf(out, "\ninvariants: %s\n",
-                   checked == VDC_RC_OK ? "all hold" : vdc_err_text(&broken));
+    const char *invariants = checked == VDC_RC_OK ? "all hold" : vdc_err_text(&broken);
+    if (json) {
+        agent_inspect_dump(json_pack("{s:o, s:o, s:s}", "journal", report_json(&report, rc, err),
+                                     "database", agent_inspect_json(db), "invariants", invariants),
+                           out);
+    } else {
+        render_text(&report, rc, db, invariants, out);
+    }
     if (rc == VDC_RC_OK && checked != VDC_RC_OK) {
-        rc = vdc_err_set(err, VDC_RC_CORRUPT, "%s", vdc_err_text(&broken));
+        rc = vdc_err_set(err, VDC_RC_CORRUPT, "%s", invariants);
     }
     vdc_allocdb_destroy(db);
     return rc;
