@@ -37,7 +37,7 @@ struct vdc_allocdb *vdc_allocdb_create(void)
     db->scratch_cpus = vdc_calloc(VDC_NODE_CPUS_MAX, sizeof(db->scratch_cpus[0]));
     (void)zone_make(db, "");
     db->zones[NODE_ZONE].pub.joined = true;
-    zone_refresh(db, NODE_ZONE);
+    touched_settle(db, 0);
     return db;
 }
 
@@ -72,55 +72,27 @@ void vdc_allocdb_destroy(struct vdc_allocdb *db)
     free(db->cpus);
     free(db->cpu_index);
     free(db->core_next);
-    for (uint32_t i = 0; i < db->answers_len; i++) {
-        free(db->answers[i].refusal);
-    }
-    free(db->answers);
+    answers_deinit(&db->answers);
     free(db->claims);
     idmap_deinit(&db->by_id);
     idmap_deinit(&db->claim_by_id);
-    idmap_deinit(&db->answer_by_id);
     free(db->undo);
+    free(db->touched);
+    vdc_buf_deinit(&db->scratch_bytes);
     free(db->saved_zones);
     free(db->scratch_cpus);
     free(db->scratch_blocks);
     free(db);
 }
 
-/* --- answers --- */
-
-void answer_store(struct vdc_allocdb *db, const struct vdc_id *request_id,
-                  const struct vdc_tx_result *result)
+/* Whether the request is known; then its first answer. */
+static bool answer_again(const struct vdc_allocdb *db, const struct vdc_id *request_id,
+                         struct vdc_tx_result *result)
 {
-    if (vdc_id_is_none(request_id)) {
-        return;
-    }
-    uint32_t at;
-    if (db->answers_len < VDC_ALLOCDB_REQUESTS_MAX) {
-        VDC_GROW(db->answers, db->answers_cap, (size_t)db->answers_len + 1);
-        at = db->answers_len++;
-    } else {
-        at = db->answers_oldest;
-        db->answers_oldest = (at + 1) % VDC_ALLOCDB_REQUESTS_MAX;
-        idmap_remove(&db->answer_by_id, &db->answers[at].request_id);
-        free(db->answers[at].refusal);
-    }
-    db->answers[at] = (struct answer){.request_id = *request_id, .sequence = result->sequence};
-    if (result->rc != VDC_RC_OK) {
-        db->answers[at].refusal = vdc_memdup(result, sizeof(*result));
-    }
-    idmap_put(&db->answer_by_id, request_id, at);
-}
-
-static bool answer_find(const struct vdc_allocdb *db, const struct vdc_id *request_id,
-                        struct vdc_tx_result *result)
-{
-    uint32_t at =
-        vdc_id_is_none(request_id) ? VDC_IDMAP_NONE : idmap_get(&db->answer_by_id, request_id);
-    if (at == VDC_IDMAP_NONE) {
+    const struct answer *answer = answers_find(&db->answers, request_id);
+    if (answer == NULL) {
         return false;
     }
-    const struct answer *answer = &db->answers[at];
     if (answer->refusal != NULL) {
         *result = *answer->refusal;
     } else {
@@ -163,7 +135,7 @@ static void raise_epoch(struct vdc_allocdb *db, const struct vdc_tx *tx, uint32_
 {
     if (z != ZONE_NONE && tx->epoch > db->zones[z].pub.epoch) {
         db->zones[z].pub.epoch = tx->epoch;
-        zone_refresh(db, z);
+        zone_touch(db, z);
     }
 }
 
@@ -205,8 +177,7 @@ static enum vdc_rc settle_claim(struct op_run *run)
         slot->next_in_claim = SLOT_NONE;
         if (run->tx->kind == VDC_TX_COMMIT_CLAIM) {
             slot->pub.claim = (struct vdc_id){0};
-            slot->pub.sequence = db->sequence + 1;
-            slot_refresh(db, slot);
+            slot_touch(db, slot);
         } else {
             op_destroy_slot(db, slot);
         }
@@ -280,6 +251,7 @@ static void stand(struct op_run *run)
     if (run->tx->kind == VDC_TX_PREPARE) {
         make_claim(db, run->tx, run->zone);
     }
+    touched_settle(db, db->sequence);
     undo_forget(db, db->sequence);
 }
 
@@ -295,7 +267,7 @@ static enum vdc_rc apply_tx(struct vdc_allocdb *db, const struct vdc_tx *tx,
     }
     if (run_ops(&run) == VDC_RC_OK) {
         stand(&run);
-        answer_store(db, &tx->request_id, result);
+        answers_store(&db->answers, &tx->request_id, result);
         if (record != NULL) {
             record_finish(db, record);
         }
@@ -308,7 +280,8 @@ static enum vdc_rc apply_tx(struct vdc_allocdb *db, const struct vdc_tx *tx,
         if (run.stored && !vdc_id_is_none(&tx->request_id)) {
             result->sequence = ++db->sequence;
             raise_epoch(db, tx, zone_find(db, tx->zone));
-            answer_store(db, &tx->request_id, result);
+            touched_settle(db, db->sequence);
+            answers_store(&db->answers, &tx->request_id, result);
             record_begin(record, tx, result, 0);
             record_finish(db, record);
         }
@@ -334,7 +307,7 @@ static enum vdc_rc judge_tx(const struct vdc_allocdb *db, const struct vdc_tx *t
         return op_refuse(&run, VDC_RC_FORBIDDEN, VDC_RULE_ROLE, 0, 0,
                          "the node's own slice belongs to no leader");
     }
-    if (answer_find(db, &tx->request_id, result)) {
+    if (answer_again(db, &tx->request_id, result)) {
         return result->rc;
     }
     uint32_t z = zone_find(db, tx->zone);
@@ -351,12 +324,7 @@ static enum vdc_rc judge_tx(const struct vdc_allocdb *db, const struct vdc_tx *t
  * looked at: by the end of that it is there. Trusts nothing in it but the number of operations. */
 static void prefetch_tables(const struct vdc_allocdb *db, const struct vdc_tx *tx)
 {
-    idmap_prefetch(&db->answer_by_id, &tx->request_id);
-    if (db->answers_len == VDC_ALLOCDB_REQUESTS_MAX) {
-        idmap_prefetch(&db->answer_by_id, &db->answers[db->answers_oldest].request_id);
-        /* For the next transaction: this one's is on its way. */
-        __builtin_prefetch(&db->answers[(db->answers_oldest + 4) % VDC_ALLOCDB_REQUESTS_MAX]);
-    }
+    answers_prefetch(&db->answers, &tx->request_id);
     for (uint32_t i = 0; i < VDC_MIN(tx->ops_len, PREFETCH_OPS_MAX); i++) {
         if (tx->ops[i].kind == VDC_OP_PARTITION_CREATE) {
             idmap_prefetch(&db->by_id, &tx->ops[i].partition_create.id);
@@ -400,13 +368,14 @@ static enum vdc_rc replay(struct vdc_allocdb *db, const struct vdc_tx *tx,
                           const struct vdc_tx_result *first, struct vdc_err *err)
 {
     struct vdc_tx_result result = {0};
-    if (answer_find(db, &tx->request_id, &result)) {
+    if (answer_again(db, &tx->request_id, &result)) {
         return vdc_err_set(err, VDC_RC_CORRUPT, "its request id was answered before");
     }
     if (first->rc != VDC_RC_OK) {
         db->sequence++;
         raise_epoch(db, tx, zone_find(db, tx->zone));
-        answer_store(db, &tx->request_id, first);
+        touched_settle(db, db->sequence);
+        answers_store(&db->answers, &tx->request_id, first);
         return VDC_RC_OK;
     }
     if (apply_tx(db, tx, &result, NULL) != VDC_RC_OK) {

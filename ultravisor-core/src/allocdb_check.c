@@ -161,7 +161,7 @@ static struct vdc_digest digest_from_nothing(const struct vdc_allocdb *db)
         digest_add(&sum, &item);
     }
     for (uint32_t i = 0; i < db->zones_len; i++) {
-        item = digest_of_zone(&db->zones[i].pub);
+        item = digest_of_zone(&db->zones[i]);
         digest_add(&sum, &item);
     }
     for (uint32_t i = 0; i < db->claims_len; i++) {
@@ -170,14 +170,9 @@ static struct vdc_digest digest_from_nothing(const struct vdc_allocdb *db)
     }
     for (uint32_t s = 0; s < db->slots_len; s++) {
         struct slot copy = *slot_at(db, s);
-        if (!copy.live) {
-            continue;
-        }
-        slot_rehash(&copy);
-        item = digest_of_slot(&copy);
-        digest_add(&sum, &item);
-        for (uint32_t i = 0; i < copy.pub.blocks_len; i++) {
-            item = digest_of_block(&copy, &copy.pub.blocks[i]);
+        if (copy.live) {
+            copy.identity = slot_identity(&copy);
+            item = digest_of_slot(db, &copy);
             digest_add(&sum, &item);
         }
     }

@@ -22,6 +22,8 @@
 #include <vdc/allocdb.h>
 #include <vdc/base.h>
 
+#include "answers.h"
+#include "digest.h"
 #include "idmap.h"
 #include "pagemap.h"
 #include "wire.h"
@@ -68,9 +70,9 @@ struct slot {
     uint32_t *entries; /* numbers of those that it owns or is an endpoint of, in no order */
     size_t entries_cap;
     uint32_t entries_len;
-    struct vdc_digest fixed;   /* of what never changes */
-    struct vdc_digest holding; /* what the items of its CPUs and blocks begin with */
-    struct vdc_digest item;    /* its part of the database's digest, blocks and CPUs apart */
+    struct vdc_digest identity; /* of what never changes but by a new configuration */
+    struct vdc_digest item;     /* its part of the database's digest; zero when it has none */
+    bool touched;               /* in db->touched: item is of before the transaction */
     uint32_t next_unused;
     uint32_t next_in_claim;
 };
@@ -81,13 +83,6 @@ struct claim {
     uint32_t first_slot;
     uint32_t partitions;
     uint64_t sequence;
-};
-
-/* A stored answer; refusals have their details elsewhere, because they are rare. */
-struct answer {
-    struct vdc_id request_id;
-    uint64_t sequence;
-    struct vdc_tx_result *refusal; /* NULL: OK */
 };
 
 enum undo_kind {
@@ -103,8 +98,8 @@ enum undo_kind {
     UNDO_GENERATION,  /* slot, a */
     UNDO_CONFIG,      /* slot, saved = bytes, a = length */
     UNDO_CREATE,      /* slot */
-    UNDO_DESTROY,     /* slot */
-    UNDO_ENTRY_ADD,   /* slot = its owner, number = entry, zone = slot of its peer */
+    UNDO_DESTROY,     /* slot, which still lists what it held */
+    UNDO_ENTRY_ADD,   /* slot = its owner, number = entry */
     UNDO_ENTRY_DROP,  /* the same */
 };
 
@@ -157,13 +152,15 @@ struct vdc_allocdb {
     struct idmap volume_uses; /* of a volume: readers, or VOLUME_WRITTEN */
     uint32_t *core_next;      /* per CPU index: the next CPU of the same core, in a ring */
 
-    struct answer *answers; /* ring once it has VDC_ALLOCDB_REQUESTS_MAX entries */
-    size_t answers_cap;
-    uint32_t answers_len;
-    uint32_t answers_oldest;
-    struct idmap answer_by_id;
+    struct answers answers;
 
-    /* Of the transaction under way. */
+    /* Of the transaction under way. What it touches is hashed once, when it stands. */
+    uint64_t touched_zones; /* bit per zone */
+    uint32_t *touched;      /* slots */
+    size_t touched_cap;
+    uint32_t touched_len;
+    struct vdc_op resolved;       /* the operation under way, with its choices made */
+    struct vdc_buf scratch_bytes; /* what a commit would put into the record */
     struct undo *undo;
     size_t undo_cap;
     size_t undo_len;
@@ -190,48 +187,79 @@ static inline uint32_t cpu_index_of(const struct vdc_allocdb *db, uint32_t numbe
     return (uint32_t)db->cpu_index[number] - 1;
 }
 
-/* --- allocdb_state.c --- */
+static inline uint32_t numa_index_of(const struct vdc_allocdb *db, uint32_t number)
+{
+    return number < VDC_NUMA_NODES_MAX ? (uint32_t)db->numa_index[number] - 1 : UINT32_MAX;
+}
 
-/* UINT32_MAX: no such NUMA node. */
-uint32_t numa_index_of(const struct vdc_allocdb *db, uint32_t number);
+/* --- digest.c --- */
+
+struct vdc_digest digest_of_cpu(const struct vdc_allocdb *db, uint32_t index);
+struct vdc_digest digest_of_numa(const struct numa *numa);
+uint64_t digest_of_zone_name(const char *name);
+struct vdc_digest digest_of_zone(const struct zone *zone);
+/* `data`: the identity in the encoding of a PARTITION_CREATE (tx_codec.h). */
+struct vdc_digest digest_of_identity(const void *data, size_t len);
+/* With all that it holds but its entries. */
+struct vdc_digest digest_of_slot(const struct vdc_allocdb *db, const struct slot *slot);
+struct vdc_digest digest_of_claim(const struct vdc_allocdb *db, const struct claim *claim);
+
+/* --- zones.c --- */
+
 /* ZONE_NONE: never heard of. */
 uint32_t zone_find(const struct vdc_allocdb *db, const char *name);
-/* Appends a zone that has not joined; not in the digest before it has an epoch or joins. */
+/* Appends a zone that has not joined. */
 uint32_t zone_make(struct vdc_allocdb *db, const char *name);
 void zone_unmake(struct vdc_allocdb *db, uint32_t zone); /* the last one, holding nothing */
-/* Puts the zone's present fields into the digest in place of its earlier ones. */
-void zone_refresh(struct vdc_allocdb *db, uint32_t zone);
+/* After its fields changed. */
+void zone_touch(struct vdc_allocdb *db, uint32_t zone);
 uint64_t zone_capacity(const struct vdc_zone_slice *slice, uint32_t pool_cpus);
 
 void cpu_move(struct vdc_allocdb *db, uint32_t index, uint32_t zone); /* not dedicated */
 void cpu_assign(struct vdc_allocdb *db, struct slot *slot, uint32_t index);
 void cpu_release(struct vdc_allocdb *db, struct slot *slot, uint32_t index);
+/* Only whose they are, for all CPUs that the slot lists. */
+void cpus_take(struct vdc_allocdb *db, const struct slot *slot);
+void cpus_give(struct vdc_allocdb *db, const struct slot *slot);
+
+/* Replaces the inventory, carrying over who holds what; the caller has judged it. */
+void inventory_replace(struct vdc_allocdb *db, const struct vdc_op_inventory_set *set);
+
+/* --- slots.c --- */
+
 void shared_set(struct vdc_allocdb *db, struct slot *slot, uint32_t milli);
-/* Books a range into the slot's blocks, digest, slice: the page map is the caller's... */
+/* Books a range into the slot's blocks and its slice: the page map is the caller's... */
 void memory_book(struct vdc_allocdb *db, struct slot *slot, uint32_t numa, uint64_t addr,
                  uint64_t bytes);
 /* ... and out of them. */
 void memory_unbook(struct vdc_allocdb *db, struct slot *slot, uint32_t numa, uint64_t addr,
                    uint64_t bytes);
 
-/* An unused slot, not in any table yet. */
+/* An unused slot, not in any table yet, with `pub` all zero. */
 struct slot *slot_make(struct vdc_allocdb *db);
 void slot_recycle(struct vdc_allocdb *db, struct slot *slot);
 void slot_set_config(struct slot *slot, const uint8_t *config, uint32_t len);
-/* Into (out of) the tables and the digest; holds nothing. */
+/* What slot->identity must be. */
+struct vdc_digest slot_identity(const struct slot *slot);
+/* Into (out of) the tables. Leaving gives back all that it holds but its entries, and keeps the
+ * lists of it; entering takes it again. */
 void slot_enter(struct vdc_allocdb *db, struct slot *slot);
 void slot_leave(struct vdc_allocdb *db, struct slot *slot);
-/* Hash of what never changes but by a new configuration, before anything is assigned; then
- * slot_refresh. */
-void slot_rehash(struct slot *slot);
-void slot_refresh(struct vdc_allocdb *db, struct slot *slot);
+/* It changes in this transaction: its item of the digest and its sequence follow when that stands. */
+static inline void slot_touch(struct vdc_allocdb *db, struct slot *slot)
+{
+    if (!slot->touched) {
+        slot->touched = true;
+        VDC_GROW(db->touched, db->touched_cap, (size_t)db->touched_len + 1);
+        db->touched[db->touched_len++] = slot->number;
+    }
+}
 
 struct claim *claim_find(const struct vdc_allocdb *db, const struct vdc_id *id);
 struct claim *claim_make(struct vdc_allocdb *db, const struct vdc_id *id, uint32_t zone);
 void claim_remove(struct vdc_allocdb *db, struct claim *claim);
 
-/* Replaces the inventory, carrying over who holds what; the caller has judged it. */
-void inventory_replace(struct vdc_allocdb *db, const struct vdc_op_inventory_set *set);
+/* --- undo.c --- */
 
 static inline struct undo *undo_push(struct vdc_allocdb *db, enum undo_kind kind, uint32_t slot)
 {
@@ -241,35 +269,11 @@ static inline struct undo *undo_push(struct vdc_allocdb *db, enum undo_kind kind
     return undo;
 }
 void undo_all(struct vdc_allocdb *db);
-/* The transaction stands: stamps what it touched with `sequence`, lets go of what it saved. */
+/* The transaction stands: lets go of what was saved for undoing it. */
 void undo_forget(struct vdc_allocdb *db, uint64_t sequence);
-
-static inline void digest_add(struct vdc_digest *digest, const struct vdc_digest *item)
-{
-    digest->lo += item->lo;
-    digest->hi += item->hi;
-}
-
-static inline void digest_sub(struct vdc_digest *digest, const struct vdc_digest *item)
-{
-    digest->lo -= item->lo;
-    digest->hi -= item->hi;
-}
-
-struct vdc_digest digest_of_cpu(const struct vdc_allocdb *db, uint32_t index);
-struct vdc_digest digest_of_numa(const struct numa *numa);
-struct vdc_digest digest_of_zone(const struct vdc_zone_slice *slice);
-struct vdc_digest digest_of_slot(const struct slot *slot);
-struct vdc_digest digest_of_block(const struct slot *slot, const struct vdc_memory_block *block);
-struct vdc_digest digest_of_claim(const struct vdc_allocdb *db, const struct claim *claim);
-
-/* Hashing, for the digests of other files' items: begin with a number of the kind, end. */
-#define ITEM_ENTRY 16 /* + enum vdc_entry_kind */
-struct vdc_digest item_begin(unsigned kind);
-void item_u64(struct vdc_digest *hash, uint64_t word);
-void item_bytes(struct vdc_digest *hash, const void *data, size_t len);
-void item_id(struct vdc_digest *hash, const struct vdc_id *id);
-struct vdc_digest item_end(struct vdc_digest hash);
+/* Brings the digest up to what was touched, and stamps the touched partitions with `sequence` (0:
+ * leaves them as they are). */
+void touched_settle(struct vdc_allocdb *db, uint64_t sequence);
 
 /* --- allocdb_ops.c --- */
 
@@ -347,11 +351,5 @@ const struct vdc_partition *owner_partition(const struct vdc_allocdb *db, uint32
 /* --- entries_ops.c --- */
 
 enum vdc_rc entry_op_apply(struct op_run *run, const struct vdc_op *op) VDC_MUST_USE;
-
-/* --- allocdb.c --- */
-
-/* Keeps the answer, dropping the oldest one when there are too many. */
-void answer_store(struct vdc_allocdb *db, const struct vdc_id *request_id,
-                  const struct vdc_tx_result *result);
 
 #endif

@@ -325,7 +325,7 @@ static enum vdc_rc apply_zone_set(struct op_run *run, const struct vdc_op *op)
     slice->overcommit_milli = set->overcommit_milli;
     slice->cpu_share = set->cpu;
     slice->memory_share = set->memory;
-    zone_refresh(db, run->zone);
+    zone_touch(db, run->zone);
 
     struct vdc_op resolved = *op;
     if (set->cpus_len == 0) {
@@ -345,8 +345,8 @@ static enum vdc_rc apply_zone_set(struct op_run *run, const struct vdc_op *op)
         rc = set_zone_memory(run, wanted - wanted % PAGE_4K);
     }
     if (rc == VDC_RC_OK) {
-        zone_refresh(db, NODE_ZONE);
-        zone_refresh(db, run->zone);
+        zone_touch(db, NODE_ZONE);
+        zone_touch(db, run->zone);
         op_record(run, &resolved);
     }
     return rc;
@@ -380,8 +380,8 @@ static enum vdc_rc apply_zone_leave(struct op_run *run, const struct vdc_op *op)
     slice->cpu_share = (struct vdc_share){0};
     slice->memory_share = (struct vdc_share){0};
     slice->overcommit_milli = 1000;
-    zone_refresh(db, NODE_ZONE);
-    zone_refresh(db, run->zone);
+    zone_touch(db, NODE_ZONE);
+    zone_touch(db, run->zone);
     op_record(run, op);
     return VDC_RC_OK;
 }
@@ -414,12 +414,25 @@ static enum vdc_rc apply_incarnation_set(struct op_run *run, const struct vdc_op
     }
     op_save_zone(run->db, run->zone);
     slice->incarnation = incarnation;
-    zone_refresh(run->db, run->zone);
+    zone_touch(run->db, run->zone);
     op_record(run, op);
     return VDC_RC_OK;
 }
 
 /* --- partitions --- */
+
+/* Puts the operation into the record and hashes the identity from there. */
+static struct vdc_digest record_create(struct op_run *run, const struct vdc_op *op)
+{
+    struct vdc_buf *out = run->record;
+    if (out == NULL) {
+        out = &run->db->scratch_bytes;
+        vdc_buf_clear(out);
+    }
+    size_t at = out->len + TX_IDENTITY_AT;
+    tx_encode_op(op, out);
+    return digest_of_identity(out->data + at, out->len - at);
+}
 
 static enum vdc_rc apply_create(struct op_run *run, const struct vdc_op *op)
 {
@@ -457,10 +470,9 @@ static enum vdc_rc apply_create(struct op_run *run, const struct vdc_op *op)
     pub->vcpus = create->vcpus;
     pub->memory_bytes = create->memory_bytes;
     slot_set_config(slot, create->config, create->config_len);
-    slot_rehash(slot);
+    slot->identity = record_create(run, op);
     slot_enter(db, slot);
     undo_push(db, UNDO_CREATE, slot->number);
-    op_record(run, op);
     return VDC_RC_OK;
 }
 
@@ -474,7 +486,7 @@ static enum vdc_rc apply_set_run(struct op_run *run, const struct vdc_op *op)
     }
     undo_push(run->db, UNDO_RUN, slot->number)->a = slot->pub.run;
     slot->pub.run = op->partition_set_run.run;
-    slot_refresh(run->db, slot);
+    slot_touch(run->db, slot);
     op_record(run, op);
     return VDC_RC_OK;
 }
@@ -489,7 +501,7 @@ static enum vdc_rc apply_set_generation(struct op_run *run, const struct vdc_op 
     }
     undo_push(run->db, UNDO_GENERATION, slot->number)->a = slot->pub.generation;
     slot->pub.generation = set->next;
-    slot_refresh(run->db, slot);
+    slot_touch(run->db, slot);
     op_record(run, op);
     return VDC_RC_OK;
 }
@@ -506,8 +518,8 @@ static enum vdc_rc apply_set_config(struct op_run *run, const struct vdc_op *op)
     undo->saved = vdc_memdup(slot->pub.config, slot->pub.config_len);
     undo->a = slot->pub.config_len;
     slot_set_config(slot, set->config, set->config_len);
-    slot_rehash(slot);
-    slot_refresh(run->db, slot);
+    slot->identity = slot_identity(slot);
+    slot_touch(run->db, slot);
     op_record(run, op);
     return VDC_RC_OK;
 }
@@ -555,8 +567,6 @@ static void release_all_memory(struct vdc_allocdb *db, struct slot *slot)
 
 void op_destroy_slot(struct vdc_allocdb *db, struct slot *slot)
 {
-    release_all_cpus(db, slot);
-    release_all_memory(db, slot);
     entries_release(db, slot);
     undo_push(db, UNDO_DESTROY, slot->number);
     slot_leave(db, slot);

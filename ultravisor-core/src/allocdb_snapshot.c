@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The snapshot, version 2, little-endian:
+ * The snapshot, version 3, little-endian:
  *
- *     "VDCSNAP2" | version u32 | 0 u32 | sequence u64 | digest 16 |
+ *     "VDCSNAP3" | version u32 | 0 u32 | sequence u64 | digest 16 |
  *     CPUs u32: number numa socket core thread u16 | NUMA nodes u32: number u16, bytes u64 |
  *     zones u32, "" first: name, joined u8, epoch, incarnation u64, overcommit u32, 2 shares,
  *         memory u64, CPU numbers |
@@ -22,8 +22,8 @@
 #include "allocdb_internal.h"
 #include "tx_codec.h"
 
-#define MAGIC "VDCSNAP2"
-#define VERSION 2
+#define MAGIC "VDCSNAP3"
+#define VERSION 3
 #define HEAD_BYTES 40
 #define FIXED_MAX 512
 
@@ -168,10 +168,9 @@ static void write_partitions(const struct vdc_allocdb *db, struct vdc_buf *out)
 static void write_answers(const struct vdc_allocdb *db, struct vdc_buf *out)
 {
     struct vdc_buf refusal = {0};
-    end(out, wire_put_u32(begin(out, 4), db->answers_len));
-    for (uint32_t i = 0; i < db->answers_len; i++) {
-        uint32_t at = (db->answers_oldest + i) % VDC_ALLOCDB_REQUESTS_MAX;
-        const struct answer *answer = &db->answers[at];
+    end(out, wire_put_u32(begin(out, 4), db->answers.len));
+    for (uint32_t i = 0; i < db->answers.len; i++) {
+        const struct answer *answer = answers_at(&db->answers, i);
         vdc_buf_clear(&refusal);
         if (answer->refusal != NULL) {
             vdc_tx_result_encode(answer->refusal, &refusal);
@@ -302,7 +301,7 @@ static const char *read_zone(struct vdc_allocdb *db, struct wire_reader *in, uin
         return "a zone's fields are out of bounds";
     }
     const char *wrong = read_zone_cpus(db, in, z);
-    zone_refresh(db, z);
+    zone_touch(db, z);
     return wrong;
 }
 
@@ -432,7 +431,7 @@ static const char *read_partition(struct vdc_allocdb *db, struct wire_reader *in
     memcpy(slot->pub.tenant, create->tenant, sizeof(slot->pub.tenant));
     memcpy(slot->pub.class_name, create->class_name, sizeof(slot->pub.class_name));
     slot_set_config(slot, create->config, create->config_len);
-    slot_rehash(slot);
+    slot->identity = slot_identity(slot);
     slot_enter(db, slot);
     shared_set(db, slot, shared_milli);
     if (claim != NULL) {
@@ -454,14 +453,14 @@ static const char *read_answers(struct vdc_allocdb *db, struct wire_reader *in)
         uint64_t sequence = result.sequence;
         uint16_t bytes = wire_get_u16(in);
         const uint8_t *refusal = wire_get(in, bytes);
-        if (in->bad || vdc_id_is_none(&id) || idmap_get(&db->answer_by_id, &id) != VDC_IDMAP_NONE) {
+        if (in->bad || vdc_id_is_none(&id) || answers_find(&db->answers, &id) != NULL) {
             return "an answer is not one, or there twice";
         }
         if (bytes > 0 && (vdc_tx_result_decode(refusal, bytes, &result, NULL) != VDC_RC_OK ||
                           result.rc == VDC_RC_OK || result.sequence != sequence)) {
             return "a refusal is not one";
         }
-        answer_store(db, &id, &result);
+        answers_store(&db->answers, &id, &result);
     }
     return NULL;
 }
@@ -520,6 +519,7 @@ enum vdc_rc vdc_allocdb_restore(const void *data, size_t len, struct vdc_allocdb
     struct vdc_digest digest = {.lo = wire_get_u64(&in)};
     digest.hi = wire_get_u64(&in);
     const char *wrong = read_parts(db, &in, err);
+    touched_settle(db, 0);
     if (wrong == NULL && !vdc_digest_equal(&digest, &db->digest)) {
         wrong = "another digest than it says";
     }

@@ -169,38 +169,36 @@ static void volume_count(struct vdc_allocdb *db, const struct vdc_volume_use *us
 static struct vdc_digest digest_of_entry(const struct entry *entry)
 {
     const struct vdc_entry *pub = &entry->pub;
-    struct vdc_digest hash = item_begin(ITEM_ENTRY + (unsigned)pub->kind);
+    struct vdc_digest hash = digest_begin(DIGEST_ENTRY + (unsigned)pub->kind);
     static const struct vdc_id none;
-    item_bytes(&hash, entry->key.bytes, entry->key.len);
-    item_bytes(&hash, pub->zone, strlen(pub->zone));
-    item_id(&hash, pub->partition == NULL ? &none : &pub->partition->id);
-    item_id(&hash, pub->peer == NULL ? &none : &pub->peer->id);
+    digest_bytes(&hash, entry->key.bytes, entry->key.len);
+    digest_bytes(&hash, pub->zone, strlen(pub->zone));
+    digest_id(&hash, pub->partition == NULL ? &none : &pub->partition->id);
+    digest_id(&hash, pub->peer == NULL ? &none : &pub->peer->id);
     switch (pub->kind) {
     case VDC_ENTRY_DEVICE:
-        item_u64(&hash, (uint64_t)pub->device.kind << 32 | pub->device.numa);
+        digest_pair(&hash, pub->device.kind, pub->device.numa);
         break;
     case VDC_ENTRY_VOLUME:
-        item_u64(&hash, pub->volume.mode);
-        item_u64(&hash, pub->volume.generation);
+        digest_pair(&hash, pub->volume.mode, pub->volume.generation);
         break;
     case VDC_ENTRY_PORT:
-        item_bytes(&hash, pub->port.name, strlen(pub->port.name));
-        item_bytes(&hash, pub->port.network, strlen(pub->port.network));
+        digest_bytes(&hash, pub->port.name, strlen(pub->port.name));
+        digest_bytes(&hash, pub->port.network, strlen(pub->port.network));
         break;
     case VDC_ENTRY_CHANNEL:
-        item_u64(&hash, (uint64_t)pub->channel.type << 32 | pub->channel.version);
-        item_u64(&hash, pub->channel.bytes);
+        digest_pair(&hash, (uint64_t)pub->channel.type << 32 | pub->channel.version,
+                    pub->channel.bytes);
         for (uint32_t i = 0; i < pub->channel.blocks_len; i++) {
-            item_u64(&hash, pub->channel.blocks[i].numa);
-            item_u64(&hash, pub->channel.blocks[i].addr);
-            item_u64(&hash, pub->channel.blocks[i].bytes);
+            digest_pair(&hash, pub->channel.blocks[i].addr | pub->channel.blocks[i].numa,
+                        pub->channel.blocks[i].bytes);
         }
         break;
     case VDC_ENTRY_PROMISE:
-        item_u64(&hash, pub->promise.incarnation);
+        digest_pair(&hash, pub->promise.incarnation, 0);
         break;
     }
-    return item_end(hash);
+    return digest_end(hash);
 }
 
 struct vdc_digest entries_digest(const struct vdc_allocdb *db)
@@ -355,9 +353,13 @@ void entry_leave(struct vdc_allocdb *db, struct entry *entry)
 
 static void push_undo(struct vdc_allocdb *db, enum undo_kind kind, const struct entry *entry)
 {
-    struct undo *undo = undo_push(db, kind, entry->owner);
-    undo->number = entry->number;
-    undo->zone = entry->peer;
+    undo_push(db, kind, entry->owner)->number = entry->number;
+    if (entry->owner != SLOT_NONE) {
+        slot_touch(db, slot_at(db, entry->owner));
+    }
+    if (entry->peer != SLOT_NONE) {
+        slot_touch(db, slot_at(db, entry->peer));
+    }
 }
 
 void entry_add(struct vdc_allocdb *db, struct entry *entry)
@@ -386,9 +388,6 @@ void entries_undo(struct vdc_allocdb *db, const struct undo *undo)
 void entries_settle(struct vdc_allocdb *db, const struct undo *undo, uint64_t sequence)
 {
     struct entry *entry = entry_at(db, undo->number);
-    if (undo->zone != SLOT_NONE) {
-        slot_at(db, undo->zone)->pub.sequence = sequence;
-    }
     if (undo->kind == UNDO_ENTRY_ADD) {
         entry->pub.sequence = sequence;
     } else {

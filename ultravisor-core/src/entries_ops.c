@@ -548,7 +548,7 @@ static void restate_shares(struct vdc_allocdb *db, uint32_t zone,
     if (zone != NODE_ZONE && transfer->memory_bytes > 0) {
         slice->memory_share = (struct vdc_share){.amount = slice->memory_bytes};
     }
-    zone_refresh(db, zone);
+    zone_touch(db, zone);
 }
 
 static enum vdc_rc transfer_device(struct op_run *run, const char *address, uint32_t to)

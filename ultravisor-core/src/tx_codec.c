@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The binary form, version 2 (1 had no locality and no entries). All numbers little-endian; text is one byte of length and the bytes;
+ * The binary form, version 3. All numbers little-endian; text is one byte of length and the bytes;
  * lists are a u32 of length and the elements.
  *
  *     transaction   version u8 | role u8 | kind u8 | 0 | request id 16 | claim 16 | epoch u64 |
- *                   zone text | operations u32 | each: kind u8, its fields in the header's order
+ *                   zone text | operations u32 | each: kind u8, its fields in the header's order, but of a
+ *                   creation first those that change later (run state, generation)
  *     answer        rc u32 | repeated u8 | sequence u64 | op u32 | rule u16 | asked u64 | free u64 |
  *                   largest u64 | text
  *     record        version u8 | 0 0 0 | rc u32 | sequence u64 | digest 16 | request id 16 |
@@ -22,7 +23,7 @@
 
 #include <vdc/base.h>
 
-#define TX_VERSION 2
+#define TX_VERSION 3
 #define TX_HEAD_MAX (4 + 16 + 16 + 8 + VDC_NAME_CAP + 4)
 /* Fixed fields of the largest operation: five texts and numbers. */
 #define OP_FIXED_MAX 384
@@ -95,15 +96,15 @@ static uint8_t *put_share(uint8_t *to, const struct vdc_share *share)
 
 static uint8_t *put_create(uint8_t *to, const struct vdc_op_partition_create *create)
 {
+    to = wire_put_u8(to, (uint8_t)create->run);
+    to = wire_put_u64(to, create->generation);
     to = wire_put(to, create->id.bytes, 16);
+    to = wire_put_u8(to, (uint8_t)create->kind);
+    to = wire_put_u32(to, create->vcpus);
+    to = wire_put_u64(to, create->memory_bytes);
     to = wire_put_text(to, create->name);
     to = wire_put_text(to, create->tenant);
     to = wire_put_text(to, create->class_name);
-    to = wire_put_u8(to, (uint8_t)create->kind);
-    to = wire_put_u64(to, create->generation);
-    to = wire_put_u8(to, (uint8_t)create->run);
-    to = wire_put_u32(to, create->vcpus);
-    to = wire_put_u64(to, create->memory_bytes);
     return put_bytes(to, create->config, create->config_len);
 }
 
@@ -406,15 +407,15 @@ static struct vdc_share get_share(struct decoder *d)
 
 static void get_create(struct decoder *d, struct vdc_op_partition_create *create)
 {
+    create->run = (enum vdc_run)wire_get_u8(&d->in);
+    create->generation = wire_get_u64(&d->in);
     create->id = wire_get_id(&d->in);
+    create->kind = (enum vdc_partition_kind)wire_get_u8(&d->in);
+    create->vcpus = wire_get_u32(&d->in);
+    create->memory_bytes = wire_get_u64(&d->in);
     wire_get_text(&d->in, create->name, sizeof(create->name));
     wire_get_text(&d->in, create->tenant, sizeof(create->tenant));
     wire_get_text(&d->in, create->class_name, sizeof(create->class_name));
-    create->kind = (enum vdc_partition_kind)wire_get_u8(&d->in);
-    create->generation = wire_get_u64(&d->in);
-    create->run = (enum vdc_run)wire_get_u8(&d->in);
-    create->vcpus = wire_get_u32(&d->in);
-    create->memory_bytes = wire_get_u64(&d->in);
     create->config = get_bytes(d, &create->config_len);
 }
 

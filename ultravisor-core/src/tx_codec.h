@@ -10,11 +10,15 @@
 
 #include "wire.h"
 
-#define RECORD_VERSION 1
+#define RECORD_VERSION 2
 /* version u8, zeros 3, rc u32, sequence u64, digest 16, request id 16. */
 #define RECORD_HEAD_BYTES 48
 /* Where the digest lies in it, patched in when the transaction has been applied. */
 #define RECORD_DIGEST_AT 16
+
+/* Where in the encoding of a PARTITION_CREATE, which begins with kind, run state and generation, the
+ * partition's identity begins: what never changes but by a new configuration. */
+#define TX_IDENTITY_AT 10
 
 void tx_encode_head(const struct vdc_tx *tx, uint32_t ops_len, struct vdc_buf *out);
 void tx_encode_op(const struct vdc_op *op, struct vdc_buf *out);

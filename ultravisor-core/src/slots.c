@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Partitions with what they hold, and claims. A partition that leaves in a transaction keeps the lists
+ * of what it held until the transaction stands, so that undoing its end needs nothing else.
+ */
+#include <string.h>
+
+#include "allocdb_internal.h"
+#include "tx_codec.h"
+
+/* --- partitions --- */
+
+struct slot *slot_make(struct vdc_allocdb *db)
+{
+    uint32_t number = db->slots_unused;
+    if (number == SLOT_NONE) {
+        number = db->slots_len;
+        if (number % SLOTS_PER_CHUNK == 0) {
+            VDC_GROW(db->chunks, db->chunks_cap, (size_t)number / SLOTS_PER_CHUNK + 1);
+            db->chunks[number / SLOTS_PER_CHUNK] = vdc_calloc(SLOTS_PER_CHUNK, sizeof(struct slot));
+        }
+        db->slots_len++;
+        slot_at(db, number)->number = number;
+    } else {
+        db->slots_unused = slot_at(db, number)->next_unused;
+    }
+    struct slot *slot = slot_at(db, number);
+    slot->pub = (struct vdc_partition){0};
+    VDC_ASSERT(slot->item.lo == 0 && slot->item.hi == 0);
+    slot->next_in_claim = SLOT_NONE;
+    return slot;
+}
+
+void slot_recycle(struct vdc_allocdb *db, struct slot *slot)
+{
+    VDC_ASSERT(!slot->live && slot->entries_len == 0);
+    slot->next_unused = db->slots_unused;
+    db->slots_unused = slot->number;
+}
+
+void slot_set_config(struct slot *slot, const uint8_t *config, uint32_t len)
+{
+    VDC_GROW(slot->config, slot->config_cap, (size_t)len);
+    if (len > 0) {
+        memcpy(slot->config, config, len);
+    }
+    slot->pub.config = slot->config;
+    slot->pub.config_len = len;
+}
+
+struct vdc_digest slot_identity(const struct slot *slot)
+{
+    const struct vdc_partition *pub = &slot->pub;
+    struct vdc_op op = {.kind = VDC_OP_PARTITION_CREATE};
+    op.partition_create = (struct vdc_op_partition_create){.id = pub->id,
+                                                           .kind = pub->kind,
+                                                           .vcpus = pub->vcpus,
+                                                           .memory_bytes = pub->memory_bytes,
+                                                           .config = pub->config,
+                                                           .config_len = pub->config_len};
+    memcpy(op.partition_create.name, pub->name, sizeof(pub->name));
+    memcpy(op.partition_create.tenant, pub->tenant, sizeof(pub->tenant));
+    memcpy(op.partition_create.class_name, pub->class_name, sizeof(pub->class_name));
+    struct vdc_buf bytes = {0};
+    tx_encode_op(&op, &bytes);
+    struct vdc_digest identity =
+        digest_of_identity(bytes.data + TX_IDENTITY_AT, bytes.len - TX_IDENTITY_AT);
+    vdc_buf_deinit(&bytes);
+    return identity;
+}
+
+void shared_set(struct vdc_allocdb *db, struct slot *slot, uint32_t milli)
+{
+    struct vdc_zone_slice *slice = &db->zones[slot->zone].pub;
+    slice->shared_used_milli = slice->shared_used_milli - slot->pub.shared_milli + milli;
+    slot->pub.shared_milli = milli;
+    slot_touch(db, slot);
+}
+
+void slot_enter(struct vdc_allocdb *db, struct slot *slot)
+{
+    VDC_ASSERT(!slot->live);
+    struct vdc_zone_slice *slice = &db->zones[slot->zone].pub;
+    slot->live = true;
+    idmap_put(&db->by_id, &slot->pub.id, slot->number);
+    db->partitions_len++;
+    slice->partitions++;
+    slice->shared_used_milli += slot->pub.shared_milli;
+    slice->memory_used_bytes += slot->pub.held_bytes;
+    cpus_take(db, slot);
+    for (uint32_t i = 0; i < slot->pub.blocks_len; i++) {
+        const struct vdc_memory_block *block = &slot->blocks[i];
+        pagemap_take(&db->numa[numa_index_of(db, block->numa)].map, block->addr, block->bytes,
+                     slot->number);
+    }
+    slot_touch(db, slot);
+}
+
+void slot_leave(struct vdc_allocdb *db, struct slot *slot)
+{
+    VDC_ASSERT(slot->live);
+    struct vdc_zone_slice *slice = &db->zones[slot->zone].pub;
+    slot->live = false;
+    idmap_remove(&db->by_id, &slot->pub.id);
+    db->partitions_len--;
+    slice->partitions--;
+    slice->shared_used_milli -= slot->pub.shared_milli;
+    slice->memory_used_bytes -= slot->pub.held_bytes;
+    cpus_give(db, slot);
+    for (uint32_t i = 0; i < slot->pub.blocks_len; i++) {
+        const struct vdc_memory_block *block = &slot->blocks[i];
+        pagemap_free(&db->numa[numa_index_of(db, block->numa)].map, block->addr, block->bytes);
+    }
+    slot_touch(db, slot);
+}
+
+/* --- memory: a partition's blocks are its maximal runs, so that equal holdings look equal --- */
+
+/* Index of the first block that does not lie wholly before (numa, addr). */
+static uint32_t block_at(const struct slot *slot, uint32_t numa, uint64_t addr)
+{
+    uint32_t lo = 0;
+    uint32_t hi = slot->pub.blocks_len;
+    while (lo < hi) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        const struct vdc_memory_block *b = &slot->blocks[mid];
+        if (b->numa < numa || (b->numa == numa && b->addr + b->bytes <= addr)) {
+            lo = mid + 1;
+        } else {
+            hi = mid;
+        }
+    }
+    return lo;
+}
+
+static void block_remove(struct slot *slot, uint32_t at)
+{
+    slot->pub.blocks_len--;
+    memmove(&slot->blocks[at], &slot->blocks[at + 1],
+            (slot->pub.blocks_len - at) * sizeof(slot->blocks[0]));
+}
+
+static void block_insert(struct slot *slot, uint32_t at, const struct vdc_memory_block *block)
+{
+    VDC_GROW(slot->blocks, slot->blocks_cap, (size_t)slot->pub.blocks_len + 1);
+    memmove(&slot->blocks[at + 1], &slot->blocks[at],
+            (slot->pub.blocks_len - at) * sizeof(slot->blocks[0]));
+    slot->blocks[at] = *block;
+    slot->pub.blocks = slot->blocks;
+    slot->pub.blocks_len++;
+}
+
+void memory_book(struct vdc_allocdb *db, struct slot *slot, uint32_t numa, uint64_t addr,
+                 uint64_t bytes)
+{
+    uint32_t number = db->numa[numa].number;
+    struct vdc_memory_block run = {.addr = addr, .bytes = bytes, .numa = number};
+    uint32_t at = block_at(slot, number, addr);
+    if (at < slot->pub.blocks_len && slot->blocks[at].numa == number &&
+        slot->blocks[at].addr == addr + bytes) {
+        run.bytes += slot->blocks[at].bytes;
+        block_remove(slot, at);
+    }
+    if (at > 0 && slot->blocks[at - 1].numa == number &&
+        slot->blocks[at - 1].addr + slot->blocks[at - 1].bytes == addr) {
+        at--;
+        run.addr = slot->blocks[at].addr;
+        run.bytes += slot->blocks[at].bytes;
+        block_remove(slot, at);
+    }
+    block_insert(slot, at, &run);
+    slot_touch(db, slot);
+    slot->pub.held_bytes += bytes;
+    db->zones[slot->zone].pub.memory_used_bytes += bytes;
+}
+
+void memory_unbook(struct vdc_allocdb *db, struct slot *slot, uint32_t numa, uint64_t addr,
+                   uint64_t bytes)
+{
+    uint32_t number = db->numa[numa].number;
+    uint32_t at = block_at(slot, number, addr);
+    VDC_ASSERT(at < slot->pub.blocks_len);
+    struct vdc_memory_block run = slot->blocks[at];
+    VDC_ASSERT(run.numa == number && run.addr <= addr && addr + bytes <= run.addr + run.bytes);
+    block_remove(slot, at);
+    struct vdc_memory_block tail = {
+        .addr = addr + bytes, .bytes = run.addr + run.bytes - addr - bytes, .numa = number};
+    if (tail.bytes > 0) {
+        block_insert(slot, at, &tail);
+    }
+    struct vdc_memory_block head = {.addr = run.addr, .bytes = addr - run.addr, .numa = number};
+    if (head.bytes > 0) {
+        block_insert(slot, at, &head);
+    }
+    slot_touch(db, slot);
+    slot->pub.held_bytes -= bytes;
+    db->zones[slot->zone].pub.memory_used_bytes -= bytes;
+}
+
+/* --- claims: whole transactions only, so they need no undo --- */
+
+struct claim *claim_find(const struct vdc_allocdb *db, const struct vdc_id *id)
+{
+    uint32_t at = idmap_get(&db->claim_by_id, id);
+    return at == VDC_IDMAP_NONE ? NULL : &db->claims[at];
+}
+
+struct claim *claim_make(struct vdc_allocdb *db, const struct vdc_id *id, uint32_t zone)
+{
+    VDC_GROW(db->claims, db->claims_cap, (size_t)db->claims_len + 1);
+    uint32_t at = db->claims_len++;
+    db->claims[at] = (struct claim){.id = *id, .zone = zone, .first_slot = SLOT_NONE};
+    idmap_put(&db->claim_by_id, id, at);
+    return &db->claims[at];
+}
+
+void claim_remove(struct vdc_allocdb *db, struct claim *claim)
+{
+    uint32_t at = (uint32_t)(claim - db->claims);
+    uint32_t last = db->claims_len - 1;
+    idmap_remove(&db->claim_by_id, &claim->id);
+    if (at != last) {
+        idmap_remove(&db->claim_by_id, &db->claims[last].id);
+        db->claims[at] = db->claims[last];
+        idmap_put(&db->claim_by_id, &db->claims[at].id, at);
+    }
+    db->claims_len--;
+}
