@@ -18,25 +18,25 @@
 
 #define EXIT_STATUS_FAILED 3
 
-#define TO(name) VDC_SM_TO(VDC_GUEST_##name)
+#define TO(name) VDC_SM_TO(VDC_PHASE_##name)
 #define TO_END (TO(STOPPING) | TO(STOPPED) | TO(FAILED))
 
-/* Indexed by enum vdc_guest_state. */
-static const struct vdc_sm_state states[VDC_GUEST_STATES] = {
-    [VDC_GUEST_STARTING] = {"starting", TO(PRELAUNCH) | TO(INCOMING) | TO_END},
-    [VDC_GUEST_PRELAUNCH] = {"prelaunch", TO(RUNNING) | TO_END},
-    [VDC_GUEST_INCOMING] = {"incoming", TO(LOADING) | TO_END},
-    [VDC_GUEST_LOADING] = {"loading", TO(LOADED) | TO_END},
-    [VDC_GUEST_LOADED] = {"loaded", TO(RUNNING) | TO_END},
-    [VDC_GUEST_RUNNING] = {"running", TO(PAUSED) | TO(MIGRATING) | TO_END},
-    [VDC_GUEST_PAUSED] = {"paused", TO(RUNNING) | TO_END},
-    [VDC_GUEST_MIGRATING] = {"migrating", TO(RUNNING) | TO(PAUSED) | TO(SWITCHOVER) | TO_END},
-    [VDC_GUEST_SWITCHOVER] = {"switchover", TO(HANDOVER) | TO(RUNNING) | TO(PAUSED) | TO_END},
-    [VDC_GUEST_HANDOVER] = {"handover", TO(POSTMIGRATE) | TO(RUNNING) | TO(PAUSED) | TO_END},
-    [VDC_GUEST_POSTMIGRATE] = {"postmigrate", TO(RUNNING) | TO_END},
-    [VDC_GUEST_STOPPING] = {"stopping", TO(STOPPED) | TO(FAILED)},
-    [VDC_GUEST_STOPPED] = {"stopped", 0},
-    [VDC_GUEST_FAILED] = {"failed", 0},
+/* Indexed by enum vdc_phase. */
+static const struct vdc_sm_state states[VDC_PHASES] = {
+    [VDC_PHASE_STARTING] = {"starting", TO(PRELAUNCH) | TO(INCOMING) | TO_END},
+    [VDC_PHASE_PRELAUNCH] = {"prelaunch", TO(RUNNING) | TO_END},
+    [VDC_PHASE_INCOMING] = {"incoming", TO(LOADING) | TO_END},
+    [VDC_PHASE_LOADING] = {"loading", TO(LOADED) | TO_END},
+    [VDC_PHASE_LOADED] = {"loaded", TO(RUNNING) | TO_END},
+    [VDC_PHASE_RUNNING] = {"running", TO(PAUSED) | TO(MIGRATING) | TO_END},
+    [VDC_PHASE_PAUSED] = {"paused", TO(RUNNING) | TO_END},
+    [VDC_PHASE_MIGRATING] = {"migrating", TO(RUNNING) | TO(PAUSED) | TO(SWITCHOVER) | TO_END},
+    [VDC_PHASE_SWITCHOVER] = {"switchover", TO(HANDOVER) | TO(RUNNING) | TO(PAUSED) | TO_END},
+    [VDC_PHASE_HANDOVER] = {"handover", TO(POSTMIGRATE) | TO(RUNNING) | TO(PAUSED) | TO_END},
+    [VDC_PHASE_POSTMIGRATE] = {"postmigrate", TO(RUNNING) | TO_END},
+    [VDC_PHASE_STOPPING] = {"stopping", TO(STOPPED) | TO(FAILED)},
+    [VDC_PHASE_STOPPED] = {"stopped", 0},
+    [VDC_PHASE_FAILED] = {"failed", 0},
 };
 
 struct pending {
@@ -92,10 +92,10 @@ struct vdc_guest {
 
 /* ---- small helpers ---- */
 
-static void move_to(struct vdc_guest *guest, enum vdc_guest_state to, const char *fmt, ...)
+static void move_to(struct vdc_guest *guest, enum vdc_phase to, const char *fmt, ...)
     VDC_PRINTF(3, 4);
 
-static void move_to(struct vdc_guest *guest, enum vdc_guest_state to, const char *fmt, ...)
+static void move_to(struct vdc_guest *guest, enum vdc_phase to, const char *fmt, ...)
 {
     char why[sizeof(guest->state.reason)];
     va_list args;
@@ -104,8 +104,8 @@ static void move_to(struct vdc_guest *guest, enum vdc_guest_state to, const char
     (void)vsnprintf(why, sizeof(why), fmt, args);
     va_end(args);
     guest->state.state =
-        (enum vdc_guest_state)vdc_sm_move(states, VDC_GUEST_STATES, (int)guest->state.state,
-                                          (int)to, &guest->trace, "guest", guest->state.name, why);
+        (enum vdc_phase)vdc_sm_move(states, VDC_PHASES, (int)guest->state.state, (int)to,
+                                    &guest->trace, "guest", guest->state.name, why);
     vdc_str_set(guest->state.reason, sizeof(guest->state.reason), why);
     guest->update->changed = true;
 }
@@ -212,21 +212,21 @@ static const char *why_not(const struct vdc_guest *guest)
 static bool in_migration_out(const struct vdc_guest *guest)
 {
     switch (guest->state.state) {
-    case VDC_GUEST_MIGRATING:
-    case VDC_GUEST_SWITCHOVER:
-    case VDC_GUEST_HANDOVER:
+    case VDC_PHASE_MIGRATING:
+    case VDC_PHASE_SWITCHOVER:
+    case VDC_PHASE_HANDOVER:
         return true;
-    case VDC_GUEST_STARTING:
-    case VDC_GUEST_PRELAUNCH:
-    case VDC_GUEST_INCOMING:
-    case VDC_GUEST_LOADING:
-    case VDC_GUEST_LOADED:
-    case VDC_GUEST_RUNNING:
-    case VDC_GUEST_PAUSED:
-    case VDC_GUEST_POSTMIGRATE:
-    case VDC_GUEST_STOPPING:
-    case VDC_GUEST_STOPPED:
-    case VDC_GUEST_FAILED:
+    case VDC_PHASE_STARTING:
+    case VDC_PHASE_PRELAUNCH:
+    case VDC_PHASE_INCOMING:
+    case VDC_PHASE_LOADING:
+    case VDC_PHASE_LOADED:
+    case VDC_PHASE_RUNNING:
+    case VDC_PHASE_PAUSED:
+    case VDC_PHASE_POSTMIGRATE:
+    case VDC_PHASE_STOPPING:
+    case VDC_PHASE_STOPPED:
+    case VDC_PHASE_FAILED:
         return false;
     }
     VDC_ASSERT(false);
@@ -234,7 +234,7 @@ static bool in_migration_out(const struct vdc_guest *guest)
 
 static bool is_over(const struct vdc_guest *guest)
 {
-    return guest->state.state == VDC_GUEST_STOPPED || guest->state.state == VDC_GUEST_FAILED;
+    return guest->state.state == VDC_PHASE_STOPPED || guest->state.state == VDC_PHASE_FAILED;
 }
 
 static void order_cont(struct vdc_guest *guest)
@@ -259,12 +259,12 @@ static void begin_stop(struct vdc_guest *guest, uint32_t timeout_s, const char *
 {
     bool runs = guest->vcpus_run && timeout_s > 0;
 
-    if (guest->state.state == VDC_GUEST_STARTING) {
-        move_to(guest, VDC_GUEST_STOPPING, "%s", why);
+    if (guest->state.state == VDC_PHASE_STARTING) {
+        move_to(guest, VDC_PHASE_STOPPING, "%s", why);
         order_kill(guest, "to be stopped before it answered");
         return;
     }
-    move_to(guest, VDC_GUEST_STOPPING, "%s", why);
+    move_to(guest, VDC_PHASE_STOPPING, "%s", why);
     order(guest, runs ? VDC_QMP_POWERDOWN : VDC_QMP_QUIT, NULL);
     guest->quit_sent = !runs;
     guest->stop_deadline = vdc_mono_add(guest->now, runs ? timeout_s * VDC_SECOND
@@ -307,11 +307,11 @@ static void migration_out_ended(struct vdc_guest *guest, enum vdc_guest_migratio
     guest->resumes_itself = !guest->vcpus_run;
     guest->progress_at = VDC_NEVER;
     (void)add_action(guest, VDC_GUEST_ACT_CLOSE_MIGRATION);
-    if (guest->vcpus_run || guest->state.state != VDC_GUEST_MIGRATING) {
+    if (guest->vcpus_run || guest->state.state != VDC_PHASE_MIGRATING) {
         guest->resume_at = vdc_mono_add(guest->now, VDC_GUEST_RESUME_WAIT_MS * VDC_MS);
-        move_to(guest, VDC_GUEST_RUNNING, "migration %s", what);
+        move_to(guest, VDC_PHASE_RUNNING, "migration %s", what);
     } else {
-        move_to(guest, VDC_GUEST_PAUSED, "%s", why_not(guest));
+        move_to(guest, VDC_PHASE_PAUSED, "%s", why_not(guest));
     }
     if (status == VDC_MIGRATION_STATUS_FAILED) {
         order(guest, VDC_QMP_QUERY_MIGRATE, NULL); /* for the reason */
@@ -327,27 +327,27 @@ static void source_on_migration(struct vdc_guest *guest, enum vdc_qmp_migration 
     case VDC_QMP_MIGRATION_CANCELLING:
         break;
     case VDC_QMP_MIGRATION_PRE_SWITCHOVER:
-        if (guest->state.state == VDC_GUEST_MIGRATING && !guest->cancelling) {
+        if (guest->state.state == VDC_PHASE_MIGRATING && !guest->cancelling) {
             guest->state.migration.status = VDC_MIGRATION_STATUS_SWITCHOVER;
             guest->progress_at = VDC_NEVER;
             if (guest->state.migration.stopped_ns == 0) {
                 guest->state.migration.stopped_ns = guest->now.ns;
             }
-            move_to(guest, VDC_GUEST_SWITCHOVER, "memory is sent, the guest is stopped");
+            move_to(guest, VDC_PHASE_SWITCHOVER, "memory is sent, the guest is stopped");
         }
         break;
     case VDC_QMP_MIGRATION_COMPLETED:
         /* A cancel that came too late changes nothing: all was sent. */
-        if (guest->state.state == VDC_GUEST_MIGRATING) {
-            move_to(guest, VDC_GUEST_SWITCHOVER, "QEMU did not wait");
+        if (guest->state.state == VDC_PHASE_MIGRATING) {
+            move_to(guest, VDC_PHASE_SWITCHOVER, "QEMU did not wait");
         }
-        if (guest->state.state == VDC_GUEST_SWITCHOVER) {
-            move_to(guest, VDC_GUEST_HANDOVER, "QEMU did not wait");
+        if (guest->state.state == VDC_PHASE_SWITCHOVER) {
+            move_to(guest, VDC_PHASE_HANDOVER, "QEMU did not wait");
         }
         guest->state.migration.status = VDC_MIGRATION_STATUS_COMPLETED;
         guest->vcpus_run = false;
         guest->cancelling = false;
-        move_to(guest, VDC_GUEST_POSTMIGRATE, "all was sent");
+        move_to(guest, VDC_PHASE_POSTMIGRATE, "all was sent");
         (void)add_action(guest, VDC_GUEST_ACT_CLOSE_MIGRATION);
         order(guest, VDC_QMP_QUERY_MIGRATE, NULL);
         break;
@@ -365,7 +365,7 @@ static void target_on_migration(struct vdc_guest *guest, enum vdc_qmp_migration 
     if (status == VDC_QMP_MIGRATION_COMPLETED) {
         guest->state.migration.status = VDC_MIGRATION_STATUS_COMPLETED;
         (void)add_action(guest, VDC_GUEST_ACT_CLOSE_MIGRATION);
-        move_to(guest, VDC_GUEST_LOADED, "all was received");
+        move_to(guest, VDC_PHASE_LOADED, "all was received");
     } else if (status == VDC_QMP_MIGRATION_FAILED) {
         /* QEMU ends by itself now; EXITED tells the rest. */
         guest->state.migration.status = VDC_MIGRATION_STATUS_FAILED;
@@ -391,7 +391,7 @@ static void on_query_migrate(struct vdc_guest *guest, const struct vdc_qmp_messa
         migration_note_error(guest, message->error);
     }
     if (migration->status != VDC_MIGRATION_STATUS_COMPLETED ||
-        guest->state.state != VDC_GUEST_POSTMIGRATE) {
+        guest->state.state != VDC_PHASE_POSTMIGRATE) {
         return;
     }
     if (message->downtime_ms > 0 || guest->downtime_queries >= VDC_GUEST_DOWNTIME_QUERIES_MAX) {
@@ -410,15 +410,15 @@ static void on_ready(struct vdc_guest *guest)
 {
     struct vdc_qmp_params params = {.incoming = guest->incoming};
 
-    if (guest->state.state != VDC_GUEST_STARTING) {
+    if (guest->state.state != VDC_PHASE_STARTING) {
         return;
     }
     guest->start_deadline = VDC_NEVER;
     if (guest->incoming) {
         order(guest, VDC_QMP_MIGRATION_CAPABILITIES, &params);
-        move_to(guest, VDC_GUEST_INCOMING, "QEMU answers");
+        move_to(guest, VDC_PHASE_INCOMING, "QEMU answers");
     } else {
-        move_to(guest, VDC_GUEST_PRELAUNCH, "QEMU answers");
+        move_to(guest, VDC_PHASE_PRELAUNCH, "QEMU answers");
     }
 }
 
@@ -431,34 +431,34 @@ static void on_running(struct vdc_guest *guest)
     guest->state.running_since_ns = guest->now.ns;
     guest->update->changed = true;
     switch (guest->state.state) {
-    case VDC_GUEST_PRELAUNCH:
-        move_to(guest, VDC_GUEST_RUNNING, "started");
+    case VDC_PHASE_PRELAUNCH:
+        move_to(guest, VDC_PHASE_RUNNING, "started");
         break;
-    case VDC_GUEST_LOADED:
+    case VDC_PHASE_LOADED:
         guest->state.migration.resumed_ns = guest->now.ns;
-        move_to(guest, VDC_GUEST_RUNNING, "activated");
+        move_to(guest, VDC_PHASE_RUNNING, "activated");
         break;
-    case VDC_GUEST_PAUSED:
-        move_to(guest, VDC_GUEST_RUNNING, "resumed");
+    case VDC_PHASE_PAUSED:
+        move_to(guest, VDC_PHASE_RUNNING, "resumed");
         break;
-    case VDC_GUEST_POSTMIGRATE:
+    case VDC_PHASE_POSTMIGRATE:
         guest->state.migration.resumed_ns = guest->now.ns;
-        move_to(guest, VDC_GUEST_RUNNING, "the migration was aborted");
+        move_to(guest, VDC_PHASE_RUNNING, "the migration was aborted");
         break;
-    case VDC_GUEST_MIGRATING:
-    case VDC_GUEST_SWITCHOVER:
-    case VDC_GUEST_HANDOVER:
+    case VDC_PHASE_MIGRATING:
+    case VDC_PHASE_SWITCHOVER:
+    case VDC_PHASE_HANDOVER:
         /* QEMU resumes by itself on failure and cancel; the MIGRATION event that says which
          * settles the state. */
         guest->state.migration.resumed_ns = guest->now.ns;
         break;
-    case VDC_GUEST_STARTING:
-    case VDC_GUEST_INCOMING:
-    case VDC_GUEST_LOADING:
-    case VDC_GUEST_RUNNING:
-    case VDC_GUEST_STOPPING:
-    case VDC_GUEST_STOPPED:
-    case VDC_GUEST_FAILED:
+    case VDC_PHASE_STARTING:
+    case VDC_PHASE_INCOMING:
+    case VDC_PHASE_LOADING:
+    case VDC_PHASE_RUNNING:
+    case VDC_PHASE_STOPPING:
+    case VDC_PHASE_STOPPED:
+    case VDC_PHASE_FAILED:
         break;
     }
 }
@@ -466,18 +466,18 @@ static void on_running(struct vdc_guest *guest)
 static void on_stopped(struct vdc_guest *guest)
 {
     guest->vcpus_run = false;
-    if (guest->state.state == VDC_GUEST_RUNNING) {
+    if (guest->state.state == VDC_PHASE_RUNNING) {
         if (guest->by_guest) {
             return; /* it powers off: EXITED follows */
         }
         if (guest->stop_pending || guest->state.panicked) {
-            move_to(guest, VDC_GUEST_PAUSED, "%s", why_not(guest));
+            move_to(guest, VDC_PHASE_PAUSED, "%s", why_not(guest));
         } else {
             /* A full disk, say. To resume at once would meet it again: `resume` decides. */
             guest->held = true;
-            move_to(guest, VDC_GUEST_PAUSED, "QEMU stopped it");
+            move_to(guest, VDC_PHASE_PAUSED, "QEMU stopped it");
         }
-    } else if (guest->state.state == VDC_GUEST_MIGRATING && !guest->stop_pending) {
+    } else if (guest->state.state == VDC_PHASE_MIGRATING && !guest->stop_pending) {
         guest->state.migration.stopped_ns = guest->now.ns;
     }
 }
@@ -505,7 +505,7 @@ static void on_qmp_event(struct vdc_guest *guest, const struct vdc_qmp_message *
     case VDC_QMP_EVENT_MIGRATION:
         if (in_migration_out(guest)) {
             source_on_migration(guest, message->migration);
-        } else if (guest->state.state == VDC_GUEST_LOADING) {
+        } else if (guest->state.state == VDC_PHASE_LOADING) {
             target_on_migration(guest, message->migration);
         }
         break;
@@ -534,9 +534,9 @@ static void on_qmp_error(struct vdc_guest *guest, enum vdc_qmp_command command, 
     case VDC_QMP_MIGRATE:
     case VDC_QMP_MIGRATE_INCOMING:
         migration_note_error(guest, text);
-        if (guest->state.state == VDC_GUEST_MIGRATING && command == VDC_QMP_MIGRATE) {
+        if (guest->state.state == VDC_PHASE_MIGRATING && command == VDC_QMP_MIGRATE) {
             migration_out_ended(guest, VDC_MIGRATION_STATUS_FAILED);
-        } else if (guest->state.state == VDC_GUEST_LOADING && command == VDC_QMP_MIGRATE_INCOMING) {
+        } else if (guest->state.state == VDC_PHASE_LOADING && command == VDC_QMP_MIGRATE_INCOMING) {
             guest->state.migration.status = VDC_MIGRATION_STATUS_FAILED;
             begin_stop(guest, 0, "QEMU refuses the migration");
         }
@@ -554,7 +554,7 @@ static void on_qmp_error(struct vdc_guest *guest, enum vdc_qmp_command command, 
         break;
     case VDC_QMP_MIGRATION_CAPABILITIES:
         migration_note_error(guest, text);
-        if (guest->state.state == VDC_GUEST_MIGRATING && !guest->cancelling) {
+        if (guest->state.state == VDC_PHASE_MIGRATING && !guest->cancelling) {
             /* It would not wait at the switch-over. */
             guest->cancelling = true;
             order(guest, VDC_QMP_MIGRATE_CANCEL, NULL);
@@ -608,7 +608,7 @@ static void on_qmp(struct vdc_guest *guest, const struct vdc_qmp_message *messag
 {
     switch (message->kind) {
     case VDC_QMP_GREETING:
-        if (guest->state.state == VDC_GUEST_STARTING) {
+        if (guest->state.state == VDC_PHASE_STARTING) {
             order(guest, VDC_QMP_CAPABILITIES, NULL);
         }
         break;
@@ -649,7 +649,7 @@ static void on_view(struct vdc_guest *guest, const struct vdc_guest_view *view)
 static void on_exited(struct vdc_guest *guest, const struct vdc_guest_event *event)
 {
     struct vdc_monitor_state *state = &guest->state;
-    bool asked = state->state == VDC_GUEST_STOPPING;
+    bool asked = state->state == VDC_PHASE_STOPPING;
 
     state->ended = true;
     state->exit_code = event->exit_code;
@@ -663,16 +663,16 @@ static void on_exited(struct vdc_guest *guest, const struct vdc_guest_event *eve
         state->migration.status = VDC_MIGRATION_STATUS_FAILED;
     }
     if (asked) {
-        move_to(guest, VDC_GUEST_STOPPED, "%s", guest->killed ? "killed" : "stopped as asked");
+        move_to(guest, VDC_PHASE_STOPPED, "%s", guest->killed ? "killed" : "stopped as asked");
     } else if (guest->by_guest && event->exit_signal == 0 && event->exit_code == 0) {
-        move_to(guest, VDC_GUEST_STOPPED, "the guest powered itself off");
+        move_to(guest, VDC_PHASE_STOPPED, "the guest powered itself off");
     } else if (guest->killed) {
-        move_to(guest, VDC_GUEST_FAILED, "%s",
+        move_to(guest, VDC_PHASE_FAILED, "%s",
                 guest->has_run && !lease_valid(guest) ? "lease" : "QEMU was killed by its monitor");
     } else if (event->exit_signal != 0) {
-        move_to(guest, VDC_GUEST_FAILED, "QEMU ended by signal %d", event->exit_signal);
+        move_to(guest, VDC_PHASE_FAILED, "QEMU ended by signal %d", event->exit_signal);
     } else {
-        move_to(guest, VDC_GUEST_FAILED, "QEMU ended with status %d: %.200s", event->exit_code,
+        move_to(guest, VDC_PHASE_FAILED, "QEMU ended with status %d: %.200s", event->exit_code,
                 event->text[0] == '\0' ? "it said nothing" : event->text);
     }
     guest->update->ended = true;
@@ -691,15 +691,15 @@ static void on_start_failed(struct vdc_guest *guest, const char *text)
 {
     guest->state.ended = true;
     guest->state.exit_code = -1;
-    move_to(guest, VDC_GUEST_FAILED, "%.250s", text);
+    move_to(guest, VDC_PHASE_FAILED, "%.250s", text);
     guest->update->ended = true;
 }
 
 static void on_connected(struct vdc_guest *guest, bool ok, const char *text)
 {
-    bool out = guest->state.state == VDC_GUEST_MIGRATING;
+    bool out = guest->state.state == VDC_PHASE_MIGRATING;
 
-    if (!out && guest->state.state != VDC_GUEST_LOADING) {
+    if (!out && guest->state.state != VDC_PHASE_LOADING) {
         (void)add_action(guest, VDC_GUEST_ACT_CLOSE_MIGRATION);
         return;
     }
@@ -730,13 +730,13 @@ static void on_connected(struct vdc_guest *guest, bool ok, const char *text)
 static enum vdc_rc conflict(struct vdc_guest *guest, const char *what)
 {
     return vdc_err_set(&guest->update->reply, VDC_RC_CONFLICT, "%s is not possible in state %s",
-                       what, vdc_guest_state_text(guest->state.state));
+                       what, vdc_phase_text(guest->state.state));
 }
 
 static enum vdc_rc request_migrate_out(struct vdc_guest *guest,
                                        const struct vdc_monitor_request *request)
 {
-    if (guest->state.state != VDC_GUEST_RUNNING || guest->stop_pending) {
+    if (guest->state.state != VDC_PHASE_RUNNING || guest->stop_pending) {
         return conflict(guest, "migrate_out");
     }
     if (!may_run(guest)) {
@@ -750,7 +750,7 @@ static enum vdc_rc request_migrate_out(struct vdc_guest *guest,
             request->downtime_ms == 0 ? VDC_GUEST_DOWNTIME_MS_DEFAULT : request->downtime_ms,
     };
     migration_begin(guest, VDC_MIGRATION_OUT);
-    move_to(guest, VDC_GUEST_MIGRATING, "migrate_out");
+    move_to(guest, VDC_PHASE_MIGRATING, "migrate_out");
     (void)add_action(guest, VDC_GUEST_ACT_CONNECT);
     guest->update->path = request->unix_path;
     return VDC_RC_OK;
@@ -759,11 +759,11 @@ static enum vdc_rc request_migrate_out(struct vdc_guest *guest,
 static enum vdc_rc request_migrate_in(struct vdc_guest *guest,
                                       const struct vdc_monitor_request *request)
 {
-    if (guest->state.state != VDC_GUEST_INCOMING) {
+    if (guest->state.state != VDC_PHASE_INCOMING) {
         return conflict(guest, "migrate_in");
     }
     migration_begin(guest, VDC_MIGRATION_IN);
-    move_to(guest, VDC_GUEST_LOADING, "migrate_in");
+    move_to(guest, VDC_PHASE_LOADING, "migrate_in");
     (void)add_action(guest, VDC_GUEST_ACT_CONNECT);
     guest->update->path = request->unix_path;
     return VDC_RC_OK;
@@ -771,20 +771,20 @@ static enum vdc_rc request_migrate_in(struct vdc_guest *guest,
 
 static enum vdc_rc request_continue(struct vdc_guest *guest)
 {
-    if (guest->state.state != VDC_GUEST_SWITCHOVER || guest->cancelling) {
+    if (guest->state.state != VDC_PHASE_SWITCHOVER || guest->cancelling) {
         return conflict(guest, "migrate_continue");
     }
     if (guest->frozen) {
         return vdc_err_set(&guest->update->reply, VDC_RC_CONFLICT, "the run lease has passed");
     }
     order(guest, VDC_QMP_MIGRATE_CONTINUE, NULL);
-    move_to(guest, VDC_GUEST_HANDOVER, "migrate_continue");
+    move_to(guest, VDC_PHASE_HANDOVER, "migrate_continue");
     return VDC_RC_OK;
 }
 
 static enum vdc_rc request_cancel(struct vdc_guest *guest)
 {
-    if (guest->state.state != VDC_GUEST_MIGRATING && guest->state.state != VDC_GUEST_SWITCHOVER) {
+    if (guest->state.state != VDC_PHASE_MIGRATING && guest->state.state != VDC_PHASE_SWITCHOVER) {
         return conflict(guest, "migrate_cancel");
     }
     if (guest->frozen) {
@@ -799,11 +799,11 @@ static enum vdc_rc request_cancel(struct vdc_guest *guest)
 
 static enum vdc_rc request_resume(struct vdc_guest *guest)
 {
-    if (in_migration_out(guest) || guest->state.state == VDC_GUEST_STOPPING) {
+    if (in_migration_out(guest) || guest->state.state == VDC_PHASE_STOPPING) {
         return conflict(guest, "resume");
     }
     guest->held = false;
-    if (guest->state.state == VDC_GUEST_POSTMIGRATE) {
+    if (guest->state.state == VDC_PHASE_POSTMIGRATE) {
         if (!may_run(guest)) {
             return vdc_err_set(&guest->update->reply, VDC_RC_CONFLICT, "the guest may not run: %s",
                                why_not(guest));
@@ -815,7 +815,7 @@ static enum vdc_rc request_resume(struct vdc_guest *guest)
 
 static enum vdc_rc request_activate(struct vdc_guest *guest)
 {
-    if (guest->state.state != VDC_GUEST_LOADED) {
+    if (guest->state.state != VDC_PHASE_LOADED) {
         return conflict(guest, "activate");
     }
     guest->activated = true;
@@ -827,7 +827,7 @@ static enum vdc_rc request_stop(struct vdc_guest *guest, uint32_t timeout_s)
     if (in_migration_out(guest)) {
         return conflict(guest, "stop");
     }
-    if (guest->state.state != VDC_GUEST_STOPPING) {
+    if (guest->state.state != VDC_PHASE_STOPPING) {
         begin_stop(guest, timeout_s, "stop was asked for");
     }
     return VDC_RC_OK;
@@ -844,7 +844,7 @@ static enum vdc_rc on_request(struct vdc_guest *guest, const struct vdc_monitor_
     case VDC_MONITOR_CONSOLE_READ:
         return VDC_RC_OK;
     case VDC_MONITOR_PAUSE:
-        if (in_migration_out(guest) || guest->state.state == VDC_GUEST_STOPPING) {
+        if (in_migration_out(guest) || guest->state.state == VDC_PHASE_STOPPING) {
             return conflict(guest, "pause");
         }
         guest->held = true;
@@ -854,8 +854,8 @@ static enum vdc_rc on_request(struct vdc_guest *guest, const struct vdc_monitor_
     case VDC_MONITOR_STOP:
         return request_stop(guest, request->timeout_s);
     case VDC_MONITOR_KILL:
-        if (guest->state.state != VDC_GUEST_STOPPING) {
-            move_to(guest, VDC_GUEST_STOPPING, "kill was asked for");
+        if (guest->state.state != VDC_PHASE_STOPPING) {
+            move_to(guest, VDC_PHASE_STOPPING, "kill was asked for");
         }
         order_kill(guest, "kill was asked for");
         return VDC_RC_OK;
@@ -912,9 +912,9 @@ static void decide_lease(struct vdc_guest *guest)
         guest->frozen = true;
         vdc_trace_line(&guest->trace, VDC_LEVEL_WARN,
                        "guest %s: lease passed in state %s -> QEMU frozen", guest->state.name,
-                       vdc_guest_state_text(guest->state.state));
+                       vdc_phase_text(guest->state.state));
         (void)add_action(guest, VDC_GUEST_ACT_FREEZE);
-    } else if (guest->state.state == VDC_GUEST_MIGRATING && !guest->cancelling) {
+    } else if (guest->state.state == VDC_PHASE_MIGRATING && !guest->cancelling) {
         guest->cancelling = true;
         order(guest, VDC_QMP_MIGRATE_CANCEL, NULL);
     }
@@ -942,18 +942,18 @@ static void decide_run(struct vdc_guest *guest)
     bool may = may_run(guest);
 
     switch (guest->state.state) {
-    case VDC_GUEST_PRELAUNCH:
-    case VDC_GUEST_PAUSED:
+    case VDC_PHASE_PRELAUNCH:
+    case VDC_PHASE_PAUSED:
         if (may && !guest->stop_pending) {
             order_cont(guest);
         }
         break;
-    case VDC_GUEST_LOADED:
+    case VDC_PHASE_LOADED:
         if (may && guest->activated) {
             order_cont(guest);
         }
         break;
-    case VDC_GUEST_RUNNING:
+    case VDC_PHASE_RUNNING:
         if (!may && guest->vcpus_run) {
             order_stop(guest);
         } else if (may && !guest->vcpus_run && !guest->by_guest && !guest->stop_pending &&
@@ -962,16 +962,16 @@ static void decide_run(struct vdc_guest *guest)
             order_cont(guest);
         }
         break;
-    case VDC_GUEST_STARTING:
-    case VDC_GUEST_INCOMING:
-    case VDC_GUEST_LOADING:
-    case VDC_GUEST_MIGRATING:
-    case VDC_GUEST_SWITCHOVER:
-    case VDC_GUEST_HANDOVER:
-    case VDC_GUEST_POSTMIGRATE:
-    case VDC_GUEST_STOPPING:
-    case VDC_GUEST_STOPPED:
-    case VDC_GUEST_FAILED:
+    case VDC_PHASE_STARTING:
+    case VDC_PHASE_INCOMING:
+    case VDC_PHASE_LOADING:
+    case VDC_PHASE_MIGRATING:
+    case VDC_PHASE_SWITCHOVER:
+    case VDC_PHASE_HANDOVER:
+    case VDC_PHASE_POSTMIGRATE:
+    case VDC_PHASE_STOPPING:
+    case VDC_PHASE_STOPPED:
+    case VDC_PHASE_FAILED:
         break;
     }
 }
@@ -982,7 +982,7 @@ static void decide_stop(struct vdc_guest *guest)
         guest->broken_deadline = VDC_NEVER;
         order_kill(guest, "QMP is closed and QEMU does not end");
     }
-    if (guest->state.state == VDC_GUEST_STARTING) {
+    if (guest->state.state == VDC_PHASE_STARTING) {
         if (vdc_mono_reached(guest->now, guest->start_deadline)) {
             guest->start_deadline = VDC_NEVER;
             order_kill(guest, "QEMU did not answer after its start");
@@ -990,10 +990,10 @@ static void decide_stop(struct vdc_guest *guest)
         return;
     }
     if (guest->view_known && guest->view.run == VDC_RUN_STOPPED && !in_migration_out(guest) &&
-        guest->state.state != VDC_GUEST_STOPPING) {
+        guest->state.state != VDC_PHASE_STOPPING) {
         begin_stop(guest, guest->stop_timeout_s, "the view says stopped");
     }
-    if (guest->state.state != VDC_GUEST_STOPPING ||
+    if (guest->state.state != VDC_PHASE_STOPPING ||
         !vdc_mono_reached(guest->now, guest->stop_deadline)) {
         return;
     }
@@ -1015,9 +1015,9 @@ static void decide_progress(struct vdc_guest *guest)
         return;
     }
     guest->progress_at = VDC_NEVER;
-    if (guest->state.state == VDC_GUEST_MIGRATING) {
+    if (guest->state.state == VDC_PHASE_MIGRATING) {
         guest->progress_at = vdc_mono_add(guest->now, VDC_GUEST_PROGRESS_MS * VDC_MS);
-    } else if (guest->state.state != VDC_GUEST_POSTMIGRATE) {
+    } else if (guest->state.state != VDC_PHASE_POSTMIGRATE) {
         return;
     }
     if (!is_pending(guest, VDC_QMP_QUERY_MIGRATE)) {
@@ -1046,7 +1046,7 @@ struct vdc_guest *vdc_guest_create(const struct vdc_guest_config *config, vdc_mo
     vdc_str_set(guest->state.name, sizeof(guest->state.name), config->name);
     vdc_str_set(guest->state.accelerator, sizeof(guest->state.accelerator), config->accelerator);
     vdc_str_set(guest->state.reason, sizeof(guest->state.reason), "QEMU was started");
-    guest->state.state = VDC_GUEST_STARTING;
+    guest->state.state = VDC_PHASE_STARTING;
     guest->state.confined = config->confined;
     guest->state.responsive = true;
     guest->state.migration.qemu_downtime_ms = -1;
@@ -1119,7 +1119,7 @@ void vdc_guest_step(struct vdc_guest *guest, const struct vdc_guest_event *event
         break;
     }
     decide(guest);
-    update->exit_status = guest->state.state == VDC_GUEST_FAILED ? EXIT_STATUS_FAILED : 0;
+    update->exit_status = guest->state.state == VDC_PHASE_FAILED ? EXIT_STATUS_FAILED : 0;
     guest->update = NULL;
 }
 
@@ -1132,10 +1132,10 @@ vdc_mono vdc_guest_deadline(const struct vdc_guest *guest)
         return VDC_NEVER;
     }
     at = vdc_mono_min(at, guest->broken_deadline);
-    if (guest->state.state == VDC_GUEST_STARTING) {
+    if (guest->state.state == VDC_PHASE_STARTING) {
         at = vdc_mono_min(at, guest->start_deadline);
     }
-    if (guest->state.state == VDC_GUEST_RUNNING && !guest->vcpus_run && may_run(guest)) {
+    if (guest->state.state == VDC_PHASE_RUNNING && !guest->vcpus_run && may_run(guest)) {
         at = vdc_mono_min(at, guest->resume_at);
     }
     if (guest->pending_count > 0 && guest->state.responsive && !guest->frozen) {

@@ -14,11 +14,6 @@
 #include <vdc/base.h>
 #include <vdc/monitor_protocol.h>
 
-static const char *const state_texts[] = {
-#define X(name, text) text,
-    VDC_GUEST_STATE_LIST(X)
-#undef X
-};
 static const char *const migration_status_texts[] = {
 #define X(name, text) text,
     VDC_MIGRATION_STATUS_LIST(X)
@@ -30,12 +25,6 @@ static const char *const command_texts[] = {
 #undef X
 };
 static const char *const dir_texts[] = {"none", "out", "in"};
-
-const char *vdc_guest_state_text(enum vdc_guest_state state)
-{
-    VDC_ASSERT((size_t)state < VDC_COUNT_OF(state_texts));
-    return state_texts[state];
-}
 
 const char *vdc_guest_migration_status_text(enum vdc_guest_migration_status status)
 {
@@ -88,7 +77,7 @@ struct field {
     }
 
 static const struct field state_fields[] = {
-    F_TEXT(vdc_monitor_state, name),         F_ENUM(vdc_monitor_state, state, state_texts),
+    F_TEXT(vdc_monitor_state, name),         F_ENUM(vdc_monitor_state, state, vdc_phase_texts),
     F_TEXT(vdc_monitor_state, reason),       F_U64(vdc_monitor_state, generation),
     F_BOOL(vdc_monitor_state, lease_needed), F_I64(vdc_monitor_state, lease_deadline_ns),
     F_I64(vdc_monitor_state, monitor_pid),   F_U64(vdc_monitor_state, monitor_start),

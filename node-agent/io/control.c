@@ -12,10 +12,10 @@
 #include <vdc/base.h>
 #include <vdc/clock.h>
 #include <vdc/file.h>
+#include <vdc/monitor_protocol.h>
 #include <vdc/quantity.h>
 
 #include "inspect.h"
-#include "monitor_client.h"
 
 #define CONTROL_MAGIC UINT32_C(0x4143544c)
 #define CLIENT_MAGIC UINT32_C(0x41434c49)
@@ -328,10 +328,10 @@ enum vdc_rc agent_control_open(uv_loop_t *loop, const char *run_dir, const struc
     uv_pipe_init(loop, &control->pipe, 0);
     control->pipe.data = control;
     enum vdc_rc rc = vdc_file_remove(control->path, err);
-    char path[MONITOR_UNIX_PATH_CAP] = "";
+    char path[VDC_UNIX_PATH_CAP] = "";
     int dirfd = -1;
     if (rc == VDC_RC_OK) {
-        rc = agent_unix_path_open(control->path, path, &dirfd, err);
+        rc = vdc_unix_path_open(control->path, path, &dirfd, err);
     }
     mode_t mask = umask(0177);
     int status = rc == VDC_RC_OK ? uv_pipe_bind(&control->pipe, path) : 0;
@@ -401,7 +401,7 @@ enum vdc_rc agent_control_show(const char *run_dir, bool json, struct vdc_err *e
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     vdc_autofree char *path = vdc_asprintf("%s/agent.sock", run_dir);
     int dirfd;
-    enum vdc_rc rc = agent_unix_path_open(path, address.sun_path, &dirfd, err);
+    enum vdc_rc rc = vdc_unix_path_open(path, address.sun_path, &dirfd, err);
     if (rc != VDC_RC_OK) {
         return rc;
     }

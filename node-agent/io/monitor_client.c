@@ -86,6 +86,7 @@ static void drop_pipe(struct monitor_client *client)
 static void translate(const struct vdc_monitor_state *from, struct vdc_agent_monitor_state *to)
 {
     *to = (struct vdc_agent_monitor_state){
+        .phase = from->state,
         .generation = from->generation,
         .running_since_ns = from->running_since_ns,
         .migration_failed = from->migration.status == VDC_MIGRATION_STATUS_FAILED,
@@ -107,50 +108,6 @@ static void translate(const struct vdc_monitor_state *from, struct vdc_agent_mon
     vdc_str_set(to->reason, sizeof to->reason, from->reason);
     vdc_str_set(to->accelerator, sizeof to->accelerator, from->accelerator);
     vdc_str_set(to->migration_error, sizeof to->migration_error, from->migration.error);
-    switch (from->state) {
-    case VDC_GUEST_STARTING:
-        to->phase = VDC_PHASE_STARTING;
-        break;
-    case VDC_GUEST_PRELAUNCH:
-        to->phase = VDC_PHASE_PRELAUNCH;
-        break;
-    case VDC_GUEST_INCOMING:
-        to->phase = VDC_PHASE_INCOMING;
-        break;
-    case VDC_GUEST_LOADING:
-        to->phase = VDC_PHASE_LOADING;
-        break;
-    case VDC_GUEST_LOADED:
-        to->phase = VDC_PHASE_LOADED;
-        break;
-    case VDC_GUEST_RUNNING:
-        to->phase = VDC_PHASE_RUNNING;
-        break;
-    case VDC_GUEST_PAUSED:
-        to->phase = VDC_PHASE_PAUSED;
-        break;
-    case VDC_GUEST_MIGRATING:
-        to->phase = VDC_PHASE_MIGRATING;
-        break;
-    case VDC_GUEST_SWITCHOVER:
-        to->phase = VDC_PHASE_SWITCHOVER;
-        break;
-    case VDC_GUEST_HANDOVER:
-        to->phase = VDC_PHASE_HANDOVER;
-        break;
-    case VDC_GUEST_POSTMIGRATE:
-        to->phase = VDC_PHASE_POSTMIGRATE;
-        break;
-    case VDC_GUEST_STOPPING:
-        to->phase = VDC_PHASE_STOPPING;
-        break;
-    case VDC_GUEST_STOPPED:
-        to->phase = VDC_PHASE_STOPPED;
-        break;
-    case VDC_GUEST_FAILED:
-        to->phase = VDC_PHASE_FAILED;
-        break;
-    }
 }
 
 static enum vdc_monitor_command command_of(enum vdc_agent_monitor_request request)
@@ -439,13 +396,6 @@ bool agent_monitor_read_final(const char *dir, struct vdc_agent_monitor_state *s
     }
     vdc_buf_deinit(&text);
     return found;
-}
-
-enum vdc_rc agent_unix_path_open(const char *path, char out[MONITOR_UNIX_PATH_CAP], int *dirfd,
-                                 struct vdc_err *err)
-{
-    _Static_assert(MONITOR_UNIX_PATH_CAP == VDC_UNIX_PATH_CAP, "one array");
-    return vdc_unix_path_open(path, out, dirfd, err);
 }
 
 pid_t agent_monitor_find_listener(const char *dir)

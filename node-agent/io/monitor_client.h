@@ -58,11 +58,6 @@ void agent_monitor_client_close(struct monitor_client *client);
 /* DIR/final.json: what a monitor left when it ended; false: nothing (readable). */
 bool agent_monitor_read_final(const char *dir, struct vdc_agent_monitor_state *state,
                               uint64_t *console_end);
-/* vdc_unix_path_open() of the monitor's library, whose header cannot stand beside vdc/msg.h: a path
- * that fits a unix socket's address; *dirfd (if not -1) is closed after bind or connect. */
-#define MONITOR_UNIX_PATH_CAP 108
-enum vdc_rc agent_unix_path_open(const char *path, char out[MONITOR_UNIX_PATH_CAP], int *dirfd,
-                                 struct vdc_err *err) VDC_MUST_USE;
 /* The pid of whoever listens on DIR/monitor.sock; 0: nobody. Blocking, local. */
 pid_t agent_monitor_find_listener(const char *dir);
 

@@ -132,10 +132,9 @@ static enum vdc_rc request(enum vdc_monitor_command command)
     return update.reply.rc;
 }
 
-static void is_state(enum vdc_guest_state state)
+static void is_state(enum vdc_phase state)
 {
-    cr_assert_str_eq(vdc_guest_state_text(vdc_guest_state(guest)->state),
-                     vdc_guest_state_text(state));
+    cr_assert_str_eq(vdc_phase_text(vdc_guest_state(guest)->state), vdc_phase_text(state));
 }
 
 static void create(bool incoming)
@@ -164,7 +163,7 @@ static void cont_done(void)
 {
     event("RESUME");
     ok(VDC_QMP_CONT);
-    is_state(VDC_GUEST_RUNNING);
+    is_state(VDC_PHASE_RUNNING);
 }
 
 static void make_running(void)
@@ -188,11 +187,11 @@ static void make_switchover(void)
     ok(VDC_QMP_MIGRATION_CAPABILITIES);
     ok(VDC_QMP_MIGRATION_PARAMETERS);
     ok(VDC_QMP_MIGRATE);
-    is_state(VDC_GUEST_MIGRATING);
+    is_state(VDC_PHASE_MIGRATING);
     migration("active");
     event("STOP");
     migration("pre-switchover");
-    is_state(VDC_GUEST_SWITCHOVER);
+    is_state(VDC_PHASE_SWITCHOVER);
 }
 
 static void make_postmigrate(void)
@@ -201,10 +200,10 @@ static void make_postmigrate(void)
     cr_assert_eq(request(VDC_MONITOR_MIGRATE_CONTINUE), VDC_RC_OK);
     cr_assert_str_eq(actions, "migrate-continue");
     ok(VDC_QMP_MIGRATE_CONTINUE);
-    is_state(VDC_GUEST_HANDOVER);
+    is_state(VDC_PHASE_HANDOVER);
     migration("device");
     migration("completed");
-    is_state(VDC_GUEST_POSTMIGRATE);
+    is_state(VDC_PHASE_POSTMIGRATE);
     cr_assert_str_eq(actions, "close query-migrate");
 }
 
@@ -237,7 +236,7 @@ Test(monitor_guest, waits_without_a_lease_and_is_not_killed_for_it)
     make_ready();
     cr_assert_str_eq(actions, "");
     pass(60000, "");
-    is_state(VDC_GUEST_PRELAUNCH);
+    is_state(VDC_PHASE_PRELAUNCH);
     cr_assert(vdc_guest_waits_for_lease(guest));
     renew();
     cr_assert_str_eq(actions, "cont");
@@ -260,12 +259,12 @@ Test(monitor_guest, is_paused_before_its_lease_ends_and_killed_after_the_grace_t
     pass(1, "stop");
     event("STOP");
     ok(VDC_QMP_STOP);
-    is_state(VDC_GUEST_PAUSED);
+    is_state(VDC_PHASE_PAUSED);
     cr_assert_str_eq(vdc_guest_state(guest)->reason, "lease");
     pass(VDC_GUEST_LEASE_MARGIN_MS + 1999, "");
     pass(1, "KILL");
     exited(-1, SIGKILL);
-    is_state(VDC_GUEST_FAILED);
+    is_state(VDC_PHASE_FAILED);
     cr_assert_eq(update.exit_status, 3);
 }
 
@@ -295,7 +294,7 @@ Test(monitor_guest, obeys_pause_and_resume_and_the_view)
     cr_assert_str_eq(actions, "stop");
     event("STOP");
     ok(VDC_QMP_STOP);
-    is_state(VDC_GUEST_PAUSED);
+    is_state(VDC_PHASE_PAUSED);
     renew();
     cr_assert_str_eq(actions, "", "a held guest is not run by a new view");
     cr_assert_eq(request(VDC_MONITOR_RESUME), VDC_RC_OK);
@@ -327,7 +326,7 @@ Test(monitor_guest, stops_by_the_power_button_then_quit_then_kill)
     pass(1, "quit");
     pass(VDC_GUEST_QUIT_TIMEOUT_MS, "KILL");
     exited(-1, SIGKILL);
-    is_state(VDC_GUEST_STOPPED);
+    is_state(VDC_PHASE_STOPPED);
     cr_assert_eq(update.exit_status, 0);
 }
 
@@ -338,7 +337,7 @@ Test(monitor_guest, a_view_that_says_stopped_ends_it)
     cr_assert_str_eq(actions, "system_powerdown");
     qmp("{\"event\":\"SHUTDOWN\",\"data\":{\"guest\":true,\"reason\":\"guest-shutdown\"}}");
     exited(0, 0);
-    is_state(VDC_GUEST_STOPPED);
+    is_state(VDC_PHASE_STOPPED);
 }
 
 Test(monitor_guest, one_that_powers_itself_off_is_stopped_and_one_that_crashes_has_failed)
@@ -346,13 +345,13 @@ Test(monitor_guest, one_that_powers_itself_off_is_stopped_and_one_that_crashes_h
     make_running();
     qmp("{\"event\":\"SHUTDOWN\",\"data\":{\"guest\":true,\"reason\":\"guest-shutdown\"}}");
     event("STOP");
-    is_state(VDC_GUEST_RUNNING);
+    is_state(VDC_PHASE_RUNNING);
     exited(0, 0);
-    is_state(VDC_GUEST_STOPPED);
+    is_state(VDC_PHASE_STOPPED);
     fini();
     make_running();
     exited(-1, SIGSEGV);
-    is_state(VDC_GUEST_FAILED);
+    is_state(VDC_PHASE_FAILED);
     fini();
     make_running();
     exited(1, 0);
@@ -366,7 +365,7 @@ Test(monitor_guest, qemu_that_never_answers_is_killed)
     pass(1, "KILL");
     pass(100000, "");
     exited(-1, SIGKILL);
-    is_state(VDC_GUEST_FAILED);
+    is_state(VDC_PHASE_FAILED);
 }
 
 Test(monitor_guest, qemu_that_falls_silent_is_reported_and_again_when_it_answers)
@@ -397,7 +396,7 @@ Test(monitor_guest, a_panic_is_reported_and_not_resumed)
     make_running();
     qmp("{\"event\":\"GUEST_PANICKED\",\"data\":{\"action\":\"pause\"}}");
     event("STOP");
-    is_state(VDC_GUEST_PAUSED);
+    is_state(VDC_PHASE_PAUSED);
     cr_assert(vdc_guest_state(guest)->panicked);
     renew();
     cr_assert_str_eq(strstr(actions, "cont") == NULL ? "" : "cont", "");
@@ -408,7 +407,7 @@ Test(monitor_guest, a_guest_that_qemu_stopped_waits_for_resume)
     make_running();
     set_view(VDC_RUN_RUNNING, VDC_VIEW_LEASE_NONE);
     event("STOP");
-    is_state(VDC_GUEST_PAUSED);
+    is_state(VDC_PHASE_PAUSED);
     pass(60000, "");
     cr_assert_eq(request(VDC_MONITOR_RESUME), VDC_RC_OK);
     cr_assert_str_eq(actions, "cont");
@@ -459,7 +458,7 @@ Test(monitor_guest, cancel_at_the_switchover_lets_the_source_go_on)
     ok(VDC_QMP_MIGRATE_CANCEL);
     event("RESUME");
     migration("cancelled");
-    is_state(VDC_GUEST_RUNNING);
+    is_state(VDC_PHASE_RUNNING);
     cr_assert_eq(vdc_guest_state(guest)->migration.status, VDC_MIGRATION_STATUS_CANCELLED);
     cr_assert_str_eq(actions, "close");
 }
@@ -468,7 +467,7 @@ Test(monitor_guest, a_failure_at_the_switchover_lets_the_source_go_on)
 {
     make_switchover();
     migration("failed");
-    is_state(VDC_GUEST_RUNNING);
+    is_state(VDC_PHASE_RUNNING);
     cr_assert_str_eq(actions, "close query-migrate");
     event("RESUME");
     answer(VDC_QMP_QUERY_MIGRATE,
@@ -512,7 +511,7 @@ Test(monitor_guest, a_lease_that_passes_while_memory_is_sent_cancels_and_pauses)
     cr_assert_str_eq(actions, "migrate_cancel stop query-migrate");
     event("STOP");
     migration("cancelled");
-    is_state(VDC_GUEST_PAUSED);
+    is_state(VDC_PHASE_PAUSED);
     cr_assert_str_eq(vdc_guest_state(guest)->reason, "lease");
 }
 
@@ -532,7 +531,7 @@ Test(monitor_guest, a_lease_that_passes_just_before_the_switchover_freezes_qemu)
     renew();
     cr_assert_not_null(strstr(actions, "thaw"), "%s", actions);
     migration("pre-switchover");
-    is_state(VDC_GUEST_SWITCHOVER);
+    is_state(VDC_PHASE_SWITCHOVER);
 }
 
 Test(monitor_guest, a_lease_that_passes_before_qemu_has_resumed_after_a_failure_freezes_qemu)
@@ -542,7 +541,7 @@ Test(monitor_guest, a_lease_that_passes_before_qemu_has_resumed_after_a_failure_
     tick();
     cr_assert_str_eq(actions, "");
     migration("failed");
-    is_state(VDC_GUEST_RUNNING);
+    is_state(VDC_PHASE_RUNNING);
     pass(100, "freeze");
     renew();
     cr_assert_not_null(strstr(actions, "thaw"), "%s", actions);
@@ -558,7 +557,7 @@ Test(monitor_guest, no_connection_means_no_migration)
     cr_assert_eq(request(VDC_MONITOR_MIGRATE_OUT), VDC_RC_OK);
     step((struct vdc_guest_event){
         .kind = VDC_GUEST_EV_CONNECTED, .ok = false, .text = "connection refused"});
-    is_state(VDC_GUEST_RUNNING);
+    is_state(VDC_PHASE_RUNNING);
     cr_assert_eq(vdc_guest_state(guest)->migration.status, VDC_MIGRATION_STATUS_FAILED);
     cr_assert_str_eq(vdc_guest_state(guest)->migration.error, "connection refused");
 }
@@ -613,7 +612,7 @@ static void make_loaded(void)
     make_ready();
     cr_assert_str_eq(actions, "migrate-set-capabilities");
     ok(VDC_QMP_MIGRATION_CAPABILITIES);
-    is_state(VDC_GUEST_INCOMING);
+    is_state(VDC_PHASE_INCOMING);
     cr_assert_eq(request(VDC_MONITOR_ACTIVATE), VDC_RC_CONFLICT);
     cr_assert_eq(request(VDC_MONITOR_MIGRATE_IN), VDC_RC_OK);
     cr_assert_str_eq(actions, "connect");
@@ -623,7 +622,7 @@ static void make_loaded(void)
     ok(VDC_QMP_MIGRATE_INCOMING);
     migration("active");
     migration("completed");
-    is_state(VDC_GUEST_LOADED);
+    is_state(VDC_PHASE_LOADED);
 }
 
 Test(monitor_guest, target_runs_only_after_activate)
@@ -632,7 +631,7 @@ Test(monitor_guest, target_runs_only_after_activate)
     set_view(VDC_RUN_RUNNING, now.ns + LEASE_NS);
     cr_assert_str_eq(actions, "");
     pass(60000, "");
-    is_state(VDC_GUEST_LOADED);
+    is_state(VDC_PHASE_LOADED);
     renew();
     cr_assert_eq(request(VDC_MONITOR_ACTIVATE), VDC_RC_OK);
     cr_assert_str_eq(actions, "cont");
@@ -663,7 +662,7 @@ Test(monitor_guest, target_whose_load_fails_has_failed)
     migration("failed");
     cr_assert_eq(vdc_guest_state(guest)->migration.status, VDC_MIGRATION_STATUS_FAILED);
     exited(1, 0);
-    is_state(VDC_GUEST_FAILED);
+    is_state(VDC_PHASE_FAILED);
 }
 
 Test(monitor_guest, a_cont_that_qemu_refuses_is_told_and_not_repeated)
@@ -671,7 +670,7 @@ Test(monitor_guest, a_cont_that_qemu_refuses_is_told_and_not_repeated)
     make_loaded();
     cr_assert_eq(request(VDC_MONITOR_ACTIVATE), VDC_RC_OK);
     answer(VDC_QMP_CONT, "\"error\":{\"desc\":\"disk is locked\"}");
-    is_state(VDC_GUEST_LOADED);
+    is_state(VDC_PHASE_LOADED);
     cr_assert_not_null(strstr(vdc_guest_state(guest)->reason, "disk is locked"));
     cr_assert_str_eq(actions, "");
     cr_assert_eq(request(VDC_MONITOR_RESUME), VDC_RC_OK);
@@ -754,7 +753,7 @@ Test(monitor_guest, random_events_never_break_it_nor_let_it_run_without_a_lease)
                 cr_assert(
                     vdc_guest_deadline(guest).ns > now.ns || update.action_count > 0,
                     "round %d: state %s: a deadline that passed %lld ns ago and nothing to do",
-                    round, vdc_guest_state_text(vdc_guest_state(guest)->state),
+                    round, vdc_phase_text(vdc_guest_state(guest)->state),
                     (long long)(now.ns - vdc_guest_deadline(guest).ns));
             }
         }

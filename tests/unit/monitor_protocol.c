@@ -59,7 +59,7 @@ static struct vdc_monitor_state make_state(void)
 {
     struct vdc_monitor_state state = {
         .name = "web-1",
-        .state = VDC_GUEST_SWITCHOVER,
+        .state = VDC_PHASE_SWITCHOVER,
         .reason = "memory is sent",
         .generation = 3,
         .lease_needed = true,

@@ -366,8 +366,7 @@ uint64_t bench_destroy(struct bench *bench, uint64_t n, uint64_t generation)
     return bench_tx(bench, 0, 1, 0, &op, 1);
 }
 
-void bench_state(struct bench *bench, uint64_t n, uint64_t generation,
-                 enum vdc_agent_monitor_phase phase)
+void bench_state(struct bench *bench, uint64_t n, uint64_t generation, enum vdc_phase phase)
 {
     struct vdc_agent_monitor_state state = {.phase = phase, .downtime_ms = -1};
     struct vdc_agent_event event = {

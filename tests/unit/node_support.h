@@ -54,8 +54,7 @@ uint64_t bench_create(struct bench *bench, uint64_t n, uint64_t generation, enum
                       bool restartable);
 uint64_t bench_set_run(struct bench *bench, uint64_t n, uint64_t generation, enum vdc_run run);
 uint64_t bench_destroy(struct bench *bench, uint64_t n, uint64_t generation);
-void bench_state(struct bench *bench, uint64_t n, uint64_t generation,
-                 enum vdc_agent_monitor_phase phase);
+void bench_state(struct bench *bench, uint64_t n, uint64_t generation, enum vdc_phase phase);
 void bench_gone(struct bench *bench, uint64_t n, uint64_t generation, const char *why);
 void bench_reply(struct bench *bench, uint64_t n, uint64_t generation, enum vdc_rc rc);
 void bench_command(struct bench *bench, uint64_t n, uint64_t generation,

@@ -66,6 +66,7 @@
 #include <vdc/buf.h>
 #include <vdc/err.h>
 #include <vdc/limits.h>
+#include <vdc/phase.h>
 
 /* Bytes of one line: a console_read reply of VDC_MONITOR_CONSOLE_READ_MAX in base64 fits. */
 #define VDC_MONITOR_LINE_MAX 65536
@@ -82,32 +83,6 @@
 #define VDC_MONITOR_STOP_TIMEOUT_DEFAULT 10
 /* Milliseconds of downtime that a migration may ask for: QEMU's own limit for downtime-limit. */
 #define VDC_MONITOR_DOWNTIME_MS_MAX 2000000
-
-/* The states of a guest partition as its monitor sees it. X(name, text) */
-#define VDC_GUEST_STATE_LIST(X)                                                                    \
-    X(STARTING, "starting")   /* QEMU was started, it does not answer yet */                       \
-    X(PRELAUNCH, "prelaunch") /* ready, the guest has not run yet */                               \
-    X(INCOMING, "incoming")   /* ready, waits for migrate_in */                                    \
-    X(LOADING, "loading")     /* takes a migration in */                                           \
-    X(LOADED, "loaded")       /* has the whole guest, waits for activate */                        \
-    X(RUNNING, "running")                                                                          \
-    X(PAUSED, "paused")           /* reason: command, view, lease, panic, disk, ... */             \
-    X(MIGRATING, "migrating")     /* source: the guest runs, memory is being sent */               \
-    X(SWITCHOVER, "switchover")   /* source: the guest is stopped, waits for continue or cancel */ \
-    X(HANDOVER, "handover")       /* source: the last part is being sent */                        \
-    X(POSTMIGRATE, "postmigrate") /* source: all was sent */                                       \
-    X(STOPPING, "stopping")       /* asked to shut down */                                         \
-    X(STOPPED, "stopped")         /* ended as asked, or the guest powered itself off */            \
-    X(FAILED, "failed")           /* ended otherwise, or could not be started */
-
-enum vdc_guest_state {
-#define X(name, text) VDC_GUEST_##name,
-    VDC_GUEST_STATE_LIST(X)
-#undef X
-};
-#define VDC_GUEST_STATES (VDC_GUEST_FAILED + 1)
-
-const char *vdc_guest_state_text(enum vdc_guest_state state); /* "running" */
 
 enum vdc_guest_migration_dir { VDC_MIGRATION_NONE, VDC_MIGRATION_OUT, VDC_MIGRATION_IN };
 
@@ -148,7 +123,7 @@ struct vdc_monitor_migration {
 /* Everything that the monitor knows; JSON names are the field names, dir/status/state as texts. */
 struct vdc_monitor_state {
     char name[VDC_NAME_CAP]; /* of the partition */
-    enum vdc_guest_state state;
+    enum vdc_phase state;
     char reason[VDC_MONITOR_TEXT_MAX + 1]; /* why it is in this state, a phrase */
     uint64_t generation;                   /* in the view */
     bool lease_needed;

@@ -2,7 +2,7 @@
 /*
  * What the node agent's core knows of a partition's monitor, apart from the monitor's own protocol
  * (monitor_protocol.h), which only io/monitor_client.c reads: the core works in the simulator too,
- * where no JSON is. The names of the states are the protocol's.
+ * where no JSON is. The phases are the same (phase.h).
  */
 #ifndef VDC_AGENT_MONITOR_H
 #define VDC_AGENT_MONITOR_H
@@ -11,30 +11,13 @@
 #include <stdint.h>
 
 #include <vdc/limits.h>
+#include <vdc/phase.h>
 #include <vdc/rc.h>
-
-/* As the monitor reports; see VDC_GUEST_STATE_LIST in monitor_protocol.h for what each means. */
-enum vdc_agent_monitor_phase {
-    VDC_PHASE_STARTING,
-    VDC_PHASE_PRELAUNCH,
-    VDC_PHASE_INCOMING,
-    VDC_PHASE_LOADING,
-    VDC_PHASE_LOADED,
-    VDC_PHASE_RUNNING,
-    VDC_PHASE_PAUSED,
-    VDC_PHASE_MIGRATING,
-    VDC_PHASE_SWITCHOVER,
-    VDC_PHASE_HANDOVER,
-    VDC_PHASE_POSTMIGRATE,
-    VDC_PHASE_STOPPING,
-    VDC_PHASE_STOPPED,
-    VDC_PHASE_FAILED,
-};
 
 #define VDC_AGENT_REASON_CAP 256
 
 struct vdc_agent_monitor_state {
-    enum vdc_agent_monitor_phase phase;
+    enum vdc_phase phase;
     char reason[VDC_AGENT_REASON_CAP];
     char accelerator[VDC_NAME_CAP];
     uint64_t generation;

@@ -291,18 +291,18 @@ bool guest_command(struct guest *guest, enum vdc_monitor_command command)
                          NULL);
 }
 
-bool guest_wait(struct guest *guest, enum vdc_guest_state state)
+bool guest_wait(struct guest *guest, enum vdc_phase state)
 {
     vdc_mono until = vdc_mono_add(vdc_clock_mono(), WAIT_MS * VDC_MS);
     bool replied;
 
     while (!guest->state_known || guest->state.state != state) {
-        bool over = guest->state_known && (guest->state.state == VDC_GUEST_STOPPED ||
-                                           guest->state.state == VDC_GUEST_FAILED);
+        bool over = guest->state_known && (guest->state.state == VDC_PHASE_STOPPED ||
+                                           guest->state.state == VDC_PHASE_FAILED);
         if (over || vdc_mono_reached(vdc_clock_mono(), until) || guest->sock < 0) {
             (void)fprintf(stderr, "harness: %s is %s (%s), not %s\n", guest->launch.name,
-                          vdc_guest_state_text(guest->state.state), guest->state.reason,
-                          vdc_guest_state_text(state));
+                          vdc_phase_text(guest->state.state), guest->state.reason,
+                          vdc_phase_text(state));
             return false;
         }
         pump(guest, NULL, &replied);

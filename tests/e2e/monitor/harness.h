@@ -53,7 +53,7 @@ bool guest_request(struct guest *guest, struct vdc_monitor_request request,
                    struct vdc_monitor_message *reply);
 bool guest_command(struct guest *guest, enum vdc_monitor_command command);
 /* Waits until the state is `state`; false when it becomes stopped or failed instead, or too late. */
-bool guest_wait(struct guest *guest, enum vdc_guest_state state);
+bool guest_wait(struct guest *guest, enum vdc_phase state);
 /* Waits until the console holds `text`; false when too late. */
 bool guest_wait_console(struct guest *guest, const char *text);
 /* Reads messages for so long; leases of all started guests are renewed. */

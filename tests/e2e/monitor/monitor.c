@@ -30,7 +30,7 @@ static bool check(const char *name, bool ok, const struct guest *guest)
     } else {
         failures++;
         (void)printf("not ok monitor %s: state %s (%s), see %s\n", name,
-                     vdc_guest_state_text(guest->state.state), guest->state.reason, guest->dir);
+                     vdc_phase_text(guest->state.state), guest->state.reason, guest->dir);
         (void)fprintf(stderr, "---- %s ----\n", name);
         (void)fflush(stdout);
         {
@@ -87,7 +87,7 @@ static unsigned long long last_count(const struct guest *guest)
 static bool boots(struct guest *guest, const struct setup *setup)
 {
     guest_start(guest, setup);
-    return guest_connect(guest) && guest_wait(guest, VDC_GUEST_RUNNING) &&
+    return guest_connect(guest) && guest_wait(guest, VDC_PHASE_RUNNING) &&
            guest_wait_console(guest, "COUNT ");
 }
 
@@ -133,7 +133,7 @@ static bool in_cgroup(const struct guest *guest)
     return found;
 }
 
-static bool final_is(const struct guest *guest, enum vdc_guest_state state)
+static bool final_is(const struct guest *guest, enum vdc_phase state)
 {
     vdc_autofree char *path = vdc_asprintf("%s/final.json", guest->dir);
     struct vdc_buf text = {0};
@@ -185,31 +185,31 @@ static void scenario_life(const struct setup *setup)
 
     settle(1000);
     check("pause stops the guest",
-          guest_command(&guest, VDC_MONITOR_PAUSE) && guest_wait(&guest, VDC_GUEST_PAUSED), &guest);
+          guest_command(&guest, VDC_MONITOR_PAUSE) && guest_wait(&guest, VDC_PHASE_PAUSED), &guest);
     settle(100);
     before = last_count(&guest);
     settle(500);
     check("a paused guest does not count", last_count(&guest) == before, &guest);
     check("resume lets it go on",
-          guest_command(&guest, VDC_MONITOR_RESUME) && guest_wait(&guest, VDC_GUEST_RUNNING),
+          guest_command(&guest, VDC_MONITOR_RESUME) && guest_wait(&guest, VDC_PHASE_RUNNING),
           &guest);
     guest.content.run = VDC_RUN_PAUSED;
     guest_publish(&guest);
-    check("the view pauses the guest", guest_wait(&guest, VDC_GUEST_PAUSED), &guest);
+    check("the view pauses the guest", guest_wait(&guest, VDC_PHASE_PAUSED), &guest);
     guest.content.run = VDC_RUN_RUNNING;
     guest_publish(&guest);
-    check("the view runs the guest", guest_wait(&guest, VDC_GUEST_RUNNING), &guest);
+    check("the view runs the guest", guest_wait(&guest, VDC_PHASE_RUNNING), &guest);
 
     guest_disconnect(&guest);
     check("an agent that comes back finds the state",
-          guest_connect(&guest) && guest_wait(&guest, VDC_GUEST_RUNNING) &&
+          guest_connect(&guest) && guest_wait(&guest, VDC_PHASE_RUNNING) &&
               guest.state.monitor_pid == guest.monitor.pid &&
               guest.state.monitor_start == guest.monitor.start_time,
           &guest);
 
     check("stop powers the guest off",
           guest_command(&guest, VDC_MONITOR_STOP) && guest_join(&guest) == 0 &&
-              guest.state.state == VDC_GUEST_STOPPED && final_is(&guest, VDC_GUEST_STOPPED),
+              guest.state.state == VDC_PHASE_STOPPED && final_is(&guest, VDC_PHASE_STOPPED),
           &guest);
     {
         vdc_autofree char *text = guest_console(&guest);
@@ -227,7 +227,7 @@ static void scenario_life(const struct setup *setup)
     }
     check("kill ends it at once",
           guest_command(&guest, VDC_MONITOR_KILL) && guest_join(&guest) == 0 &&
-              final_is(&guest, VDC_GUEST_STOPPED),
+              final_is(&guest, VDC_PHASE_STOPPED),
           &guest);
     guest_end(&guest);
 }
@@ -242,8 +242,8 @@ static void scenario_faults(const struct setup *setup)
     check("boots for faults", boots(&guest, setup), &guest);
     (void)kill((pid_t)guest.state.qemu_pid, SIGKILL);
     check("a killed QEMU is reported as failed",
-          guest_join(&guest) == 3 && guest.state.state == VDC_GUEST_FAILED &&
-              guest.state.exit_signal == SIGKILL && final_is(&guest, VDC_GUEST_FAILED),
+          guest_join(&guest) == 3 && guest.state.state == VDC_PHASE_FAILED &&
+              guest.state.exit_signal == SIGKILL && final_is(&guest, VDC_PHASE_FAILED),
           &guest);
     guest_end(&guest);
 
@@ -264,7 +264,7 @@ static void scenario_faults(const struct setup *setup)
     vdc_str_set(guest.launch.kernel, sizeof(guest.launch.kernel), "/nonexistent/kernel");
     guest_start(&guest, setup);
     check("a kernel that is not there is reported",
-          guest_join(&guest) == 3 && final_is(&guest, VDC_GUEST_FAILED), &guest);
+          guest_join(&guest) == 3 && final_is(&guest, VDC_PHASE_FAILED), &guest);
     guest_end(&guest);
 }
 
@@ -301,12 +301,12 @@ static void scenario_lease(const struct setup *setup)
     check("boots under a lease", boots(&guest, setup), &guest);
     guest.renew = false;
     check("the guest is paused when its lease passes",
-          guest_wait(&guest, VDC_GUEST_PAUSED) && strcmp(guest.state.reason, "lease") == 0, &guest);
+          guest_wait(&guest, VDC_PHASE_PAUSED) && strcmp(guest.state.reason, "lease") == 0, &guest);
     count = last_count(&guest);
     settle(500);
     check("it does not count after that", last_count(&guest) == count, &guest);
     guest.renew = true;
-    check("a renewal in the grace time lets it go on", guest_wait(&guest, VDC_GUEST_RUNNING),
+    check("a renewal in the grace time lets it go on", guest_wait(&guest, VDC_PHASE_RUNNING),
           &guest);
     check("stop under a lease", guest_command(&guest, VDC_MONITOR_STOP) && guest_join(&guest) == 0,
           &guest);
@@ -424,11 +424,11 @@ static bool begin_migration(struct guest *source, struct guest *target, const st
 {
     guest_start(target, setup);
     forwarder_start(forwarder, setup);
-    return guest_connect(target) && guest_wait(target, VDC_GUEST_INCOMING) &&
+    return guest_connect(target) && guest_wait(target, VDC_PHASE_INCOMING) &&
            request_path(target, VDC_MONITOR_MIGRATE_IN, forwarder->in_path) &&
-           guest_wait(target, VDC_GUEST_LOADING) &&
+           guest_wait(target, VDC_PHASE_LOADING) &&
            request_path(source, VDC_MONITOR_MIGRATE_OUT, forwarder->out_path) &&
-           guest_wait(source, VDC_GUEST_SWITCHOVER);
+           guest_wait(source, VDC_PHASE_SWITCHOVER);
 }
 
 /* The consoles of all who ran the guest, behind each other, hold each count once. `before` is the
@@ -465,7 +465,7 @@ static void scenario_migrate(const struct setup *setup)
         target_init(target, setup, name, source);
         ok = begin_migration(source, target, setup, &forwarder) &&
              guest_command(source, VDC_MONITOR_MIGRATE_CONTINUE) &&
-             guest_wait(source, VDC_GUEST_POSTMIGRATE) && guest_wait(target, VDC_GUEST_LOADED);
+             guest_wait(source, VDC_PHASE_POSTMIGRATE) && guest_wait(target, VDC_PHASE_LOADED);
         (void)snprintf(name, sizeof(name), "migration %d hands over", i);
         check(name, ok, ok ? source : target);
         count = last_count(source);
@@ -473,8 +473,8 @@ static void scenario_migrate(const struct setup *setup)
         guest_publish(target);
         settle(200);
         (void)snprintf(name, sizeof(name), "migration %d: nobody runs before activate", i);
-        check(name, target->state.state == VDC_GUEST_LOADED && last_count(source) == count, target);
-        ok = guest_command(target, VDC_MONITOR_ACTIVATE) && guest_wait(target, VDC_GUEST_RUNNING) &&
+        check(name, target->state.state == VDC_PHASE_LOADED && last_count(source) == count, target);
+        ok = guest_command(target, VDC_MONITOR_ACTIVATE) && guest_wait(target, VDC_PHASE_RUNNING) &&
              guest_wait_console(target, "COUNT ");
         settle(300);
         (void)snprintf(name, sizeof(name), "migration %d: the target runs, no count lost or twice",
@@ -516,7 +516,7 @@ static void scenario_abort(const struct setup *setup)
     check("reaches the switch-over", begin_migration(&source, &target, setup, &forwarder), &source);
     check("cancel at the switch-over lets the source go on",
           guest_command(&source, VDC_MONITOR_MIGRATE_CANCEL) &&
-              guest_wait(&source, VDC_GUEST_RUNNING) &&
+              guest_wait(&source, VDC_PHASE_RUNNING) &&
               source.state.migration.status == VDC_MIGRATION_STATUS_CANCELLED,
           &source);
     check("the target of a cancelled migration fails", guest_join(&target) == 3, &target);
@@ -531,7 +531,7 @@ static void scenario_abort(const struct setup *setup)
     (void)guest_join(&target);
     check("a target that dies at the switch-over lets the source go on",
           guest_command(&source, VDC_MONITOR_MIGRATE_CONTINUE) &&
-              guest_wait(&source, VDC_GUEST_RUNNING),
+              guest_wait(&source, VDC_PHASE_RUNNING),
           &source);
     guest_end(&target);
 
@@ -539,12 +539,12 @@ static void scenario_abort(const struct setup *setup)
     check("hands over for an abort",
           begin_migration(&source, &target, setup, &forwarder) &&
               guest_command(&source, VDC_MONITOR_MIGRATE_CONTINUE) &&
-              guest_wait(&source, VDC_GUEST_POSTMIGRATE) && guest_wait(&target, VDC_GUEST_LOADED),
+              guest_wait(&source, VDC_PHASE_POSTMIGRATE) && guest_wait(&target, VDC_PHASE_LOADED),
           &source);
     (void)guest_command(&target, VDC_MONITOR_KILL);
     (void)guest_join(&target);
     check("resume after postmigrate runs the source again",
-          guest_command(&source, VDC_MONITOR_RESUME) && guest_wait(&source, VDC_GUEST_RUNNING),
+          guest_command(&source, VDC_MONITOR_RESUME) && guest_wait(&source, VDC_PHASE_RUNNING),
           &source);
     settle(500);
     check("no count was lost by aborts", no_gap("", &source, &target), &source);
@@ -553,7 +553,7 @@ static void scenario_abort(const struct setup *setup)
 
     check("migrate_out to a socket that is not there fails and the guest runs on",
           request_path(&source, VDC_MONITOR_MIGRATE_OUT, "/nonexistent/relay.sock") &&
-              guest_wait(&source, VDC_GUEST_RUNNING) &&
+              guest_wait(&source, VDC_PHASE_RUNNING) &&
               source.state.migration.status == VDC_MIGRATION_STATUS_FAILED,
           &source);
 
