@@ -671,6 +671,13 @@ static void on_command(struct zone_world *world, struct zw_node *node,
     result->request_id = command->request_id;
     result->rc = VDC_RC_OK;
     bool right = guest != NULL && guest->generation == command->generation;
+    if (right && vdc_id_equal(&guest->last_command, &command->request_id)) {
+        result->rc = guest->last_rc;
+        result->port = 4000;
+        node_send(world, node, msg);
+        free(msg);
+        return;
+    }
     switch (command->kind) {
     case VDC_COMMAND_MIGRATE_IN:
         if (right && guest->state == VDC_GUEST_INCOMING) {
@@ -710,6 +717,10 @@ static void on_command(struct zone_world *world, struct zw_node *node,
         result->data = (struct vdc_msg_bytes){"COUNT 7\n", 8};
         result->end = 8;
         break;
+    }
+    if (right && command->kind != VDC_COMMAND_CONSOLE_READ) {
+        guest->last_command = command->request_id;
+        guest->last_rc = result->rc;
     }
     node_send(world, node, msg);
     free(msg);

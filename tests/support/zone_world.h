@@ -35,6 +35,8 @@ struct zw_guest {
     vdc_mono next_at; /* something happens by itself: booted, switch-over reached */
     uint64_t stopped_at_ns;
     uint64_t running_at_ns;
+    struct vdc_id last_command; /* repeated: its answer is, too */
+    enum vdc_rc last_rc;
 };
 
 struct zw_node {

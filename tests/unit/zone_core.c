@@ -5,6 +5,8 @@
 
 #include <criterion/criterion.h>
 
+#include <vdc/policy_io.h>
+
 #include "zone_world.h"
 
 #define ASSERT_SETTLED(world)                                                     \
@@ -122,6 +124,13 @@ Test(zone_core, bad_specs_and_unknown_partitions_are_answered_at_once)
     token = zw_create_partition(world, "x", "platinum", "db", "");
     cr_assert_eq(zw_answer(world, token)->rc, VDC_RC_INVALID);
     cr_assert(strstr(zw_answer(world, token)->text, "platinum") != NULL);
+    cr_assert(strstr(zw_answer(world, token)->text, "one of: gold, silver, batch") != NULL, "%s",
+              zw_answer(world, token)->text);
+    token = zw_create_partition(world, "x", "", "db", "");
+    cr_assert_eq(zw_answer(world, token)->rc, VDC_RC_INVALID);
+    cr_assert(strstr(zw_answer(world, token)->text, "none was given") != NULL, "%s",
+              zw_answer(world, token)->text);
+    cr_assert(strstr(zw_answer(world, token)->text, "one of: gold, silver, batch") != NULL);
     token = zw_ask(world, VDC_REQUEST_STOP, "nobody", "", "");
     cr_assert_eq(zw_answer(world, token)->rc, VDC_RC_NOT_FOUND);
     create(world, "web", "silver", "web");
@@ -240,6 +249,151 @@ Test(zone_core, a_target_that_fails_at_the_last_moment_leaves_the_guest_at_its_s
     cr_assert(op->state == VDC_OPSTATE_FAILED && op->error != NULL, "%s", world->trace.data);
     cr_assert(strstr(op->error, "target failed") != NULL, "%s", op->error);
     cr_assert_str_eq(zw_owner(world, "web"), source);
+    ASSERT_SETTLED(world);
+    zw_destroy(world);
+}
+
+Test(zone_core, a_paused_guest_is_not_migrated_and_the_answer_says_what_to_do)
+{
+    struct zone_world *world = ready_world();
+    create(world, "web", "silver", "web");
+    struct zw_node *node = zw_node(world, zw_owner(world, "web"));
+    node->mute = true;
+    zw_run(world, 3100); /* its lease is over, and the leader does not count on that yet */
+    uint64_t token = zw_ask(world, VDC_REQUEST_MIGRATE, "web", "", "");
+    const struct zw_answer *answer = zw_answer(world, token);
+    cr_assert(answer != NULL && answer->rc == VDC_RC_CONFLICT, "%s", world->trace.data);
+    cr_assert(strstr(answer->text, "is paused on") != NULL, "%s", answer->text);
+    cr_assert(strstr(answer->text, "stop it and start it") != NULL, "%s", answer->text);
+    node->mute = false;
+    zw_run(world, 15000);
+    ASSERT_SETTLED(world);
+    zw_destroy(world);
+}
+
+Test(zone_core, a_link_that_blinks_does_not_end_a_migration)
+{
+    for (int end = 0; end < 2; end++) {
+        struct zone_world *world = ready_world();
+        create(world, "web", "silver", "web");
+        char source[VDC_NAME_CAP];
+        snprintf(source, sizeof source, "%s", zw_owner(world, "web"));
+        const char *target = strcmp(source, "n2") == 0 ? "n3" : "n2";
+        zw_node(world, source)->stream_ns = 3 * VDC_SECOND;
+        uint64_t token = zw_ask(world, VDC_REQUEST_MIGRATE, "web", target, "");
+        zw_run(world, 1000);
+        zw_cut(world, end == 0 ? source : target, 1000);
+        zw_run(world, 5000);
+        const struct vdc_operation_record *op = zw_operation(world, token);
+        cr_assert_eq(op->state, VDC_OPSTATE_DONE, "%s", world->trace.data);
+        ASSERT_SETTLED(world);
+        zw_destroy(world);
+    }
+}
+
+Test(zone_core, a_migration_ends_when_a_node_stays_away)
+{
+    struct zone_world *world = ready_world();
+    create(world, "web", "silver", "web");
+    char source[VDC_NAME_CAP];
+    snprintf(source, sizeof source, "%s", zw_owner(world, "web"));
+    zw_node(world, source)->stream_ns = 30 * VDC_SECOND;
+    uint64_t token = zw_ask(world, VDC_REQUEST_MIGRATE, "web", "", "");
+    zw_run(world, 1000);
+    char target[VDC_NAME_CAP];
+    snprintf(target, sizeof target, "%s", zw_operation(world, token)->target);
+    zw_cut(world, target, -1);
+    zw_run(world, 3000);
+    cr_assert_eq(zw_operation(world, token)->state, VDC_OPSTATE_RUNNING, "%s", world->trace.data);
+    zw_run(world, 3000);
+    cr_assert_eq(zw_operation(world, token)->state, VDC_OPSTATE_FAILED, "%s", world->trace.data);
+    cr_assert_eq(zw_running(world, "web", NULL), 1);
+    cr_assert_str_eq(zw_owner(world, "web"), source);
+    zw_node(world, target)->relink_at = world->now;
+    zw_run(world, 10000);
+    ASSERT_SETTLED(world);
+    zw_destroy(world);
+}
+
+Test(zone_core, a_migration_whose_source_runs_again_without_a_reason_is_given_up)
+{
+    struct zone_world *world = ready_world();
+    create(world, "web", "silver", "web");
+    struct zw_node *source = zw_node(world, zw_owner(world, "web"));
+    source->stream_ns = 3600 * VDC_SECOND;
+    uint64_t token = zw_ask(world, VDC_REQUEST_MIGRATE, "web", "", "");
+    zw_run(world, 1000);
+    cr_assert_eq(source->guests[0].state, VDC_GUEST_MIGRATING);
+    source->guests[0].state = VDC_GUEST_RUNNING;
+    source->guests[0].next_at = VDC_NEVER;
+    zw_cut(world, source->name, 10); /* so that it says so */
+    zw_run(world, 5000);
+    const struct vdc_operation_record *op = zw_operation(world, token);
+    cr_assert_eq(op->state, VDC_OPSTATE_FAILED, "%s", world->trace.data);
+    cr_assert(strstr(op->error, "gave up and is running") != NULL, "%s", op->error);
+    ASSERT_SETTLED(world);
+    zw_destroy(world);
+}
+
+Test(zone_core, what_was_to_stop_while_its_node_was_away_stops_when_it_is_back)
+{
+    struct zone_world *world = ready_world();
+    create(world, "job", "batch", "x"); /* runs on without a lease */
+    create(world, "job-2", "batch", "x");
+    char first[VDC_NAME_CAP];
+    snprintf(first, sizeof first, "%s", zw_owner(world, "job"));
+    const char *second = zw_owner(world, "job-2");
+    zw_cut(world, first, -1);
+    zw_cut(world, strcmp(second, first) == 0 ? "n3" : second,
+           -1); /* two of four: the brake holds */
+    uint64_t token = zw_ask(world, VDC_REQUEST_STOP, "job", "", "");
+    zw_run(world, 130000);
+    cr_assert_eq(zw_operation(world, token)->state, VDC_OPSTATE_FAILED, "%s", world->trace.data);
+    cr_assert_eq(zw_running(world, "job", NULL), 1);
+    for (size_t i = 0; i < world->nodes_len; i++) {
+        if (!world->nodes[i].linked) {
+            world->nodes[i].relink_at = world->now;
+        }
+    }
+    zw_run(world, 10000);
+    cr_assert_eq(zw_running(world, "job", NULL), 0, "%s", world->trace.data);
+    ASSERT_SETTLED(world);
+    zw_destroy(world);
+}
+
+Test(zone_core, what_a_node_refused_to_start_starts_when_it_can)
+{
+    struct zone_world *world = ready_world();
+    create(world, "web", "silver", "web");
+    zw_ask(world, VDC_REQUEST_STOP, "web", "", "");
+    zw_run(world, 2000);
+    struct zw_node *node = zw_node(world, zw_owner(world, "web"));
+    node->refuse_tx = true;
+    uint64_t token = zw_ask(world, VDC_REQUEST_START, "web", "", "");
+    zw_run(world, 30000);
+    cr_assert_eq(zw_operation(world, token)->state, VDC_OPSTATE_FAILED, "%s", world->trace.data);
+    cr_assert(zw_saw(world, "refuses to be brought into line"));
+    node->refuse_tx = false;
+    zw_run(world, 15000);
+    ASSERT_SETTLED(world); /* it was meant to run, so it does */
+    zw_destroy(world);
+}
+
+Test(zone_core, a_partition_of_a_lost_node_that_does_not_restart_can_be_destroyed)
+{
+    struct zone_world *world = ready_world();
+    create(world, "job", "batch", "x");
+    char name[VDC_NAME_CAP];
+    snprintf(name, sizeof name, "%s", zw_owner(world, "job"));
+    zw_cut(world, name, -1); /* it runs there still */
+    zw_run(world, 10000);
+    cr_assert(zw_saw(world, "fenced"));
+    uint64_t token = zw_ask(world, VDC_REQUEST_DESTROY, "job", "", "");
+    zw_run(world, 1000);
+    cr_assert_eq(zw_operation(world, token)->state, VDC_OPSTATE_DONE, "%s", world->trace.data);
+    zw_node(world, name)->relink_at = world->now;
+    zw_run(world, 5000);
+    cr_assert_eq(zw_node(world, name)->guests_len, 0);
     ASSERT_SETTLED(world);
     zw_destroy(world);
 }
@@ -638,6 +792,87 @@ Test(zone_core, a_store_outage_holds_answers_back_and_loses_nothing)
     cr_assert_eq(zw_answer(world, token)->rc, VDC_RC_OK);
     ASSERT_SETTLED(world);
     zw_destroy(world);
+}
+
+/* The first event of a leader that finds a start at a step which it does not know. */
+static struct vdc_zone_update *load_unknown_step(struct vdc_zone *zone)
+{
+    struct vdc_diags diags = {.source = "policy"};
+    struct vdc_zone_event event = {.now = {1000 * VDC_SECOND}};
+    struct vdc_zone_record record = {.name = "prod", .policy_version = 1};
+    event.kind = VDC_ZONE_LOAD_ZONE;
+    event.zone = &record;
+    vdc_zone_step(zone, &event);
+    char text[] = "";
+    struct vdc_policy_record policy = {.zone = "prod", .version = 1, .text = text};
+    event.kind = VDC_ZONE_LOAD_POLICY;
+    event.policy.record = &policy;
+    cr_assert_eq(
+        vdc_policy_parse(zw_policy_text, strlen(zw_policy_text), &event.policy.built, &diags),
+        VDC_RC_OK);
+    vdc_zone_step(zone, &event);
+    static const char *const nodes[] = {"n1", "n2"};
+    for (size_t i = 0; i < VDC_COUNT_OF(nodes); i++) {
+        struct vdc_node_record node = {.zone = "prod",
+                                       .rack = "r1",
+                                       .cpus = 2,
+                                       .incarnation = 1,
+                                       .memory_bytes = UINT64_C(4) << 30,
+                                       .state = VDC_NODE_READY};
+        vdc_str_set(node.name, sizeof node.name, nodes[i]);
+        event.kind = VDC_ZONE_LOAD_NODE;
+        event.node = &node;
+        vdc_zone_step(zone, &event);
+    }
+    struct vdc_prng prng;
+    vdc_prng_init(&prng, 7);
+    struct vdc_partition_record partition = {
+        .spec = {.name = "web",
+                 .zone = "prod",
+                 .class = "silver",
+                 .image = "linux",
+                 .vcpus = 1,
+                 .memory_bytes = UINT64_C(128) << 20},
+        .id = vdc_id_make(&prng),
+        .owner = "n1",
+        .generation = 1,
+        .generation_last = 1,
+        .restartable = true,
+    };
+    struct vdc_operation_record op = {.id = vdc_id_make(&prng),
+                                      .kind = VDC_OPERATION_START,
+                                      .state = VDC_OPSTATE_RUNNING,
+                                      .step = "warm-up",
+                                      .partition = partition.id,
+                                      .target = "n1",
+                                      .generation_from = 1,
+                                      .generation_to = 1};
+    partition.operation = op.id;
+    event.kind = VDC_ZONE_LOAD_PARTITION;
+    event.partition = &partition;
+    vdc_zone_step(zone, &event);
+    event.kind = VDC_ZONE_LOAD_OPERATION;
+    event.operation = &op;
+    vdc_zone_step(zone, &event);
+    event.kind = VDC_ZONE_LOADED;
+    return vdc_zone_step(zone, &event);
+}
+
+Test(zone_core, an_operation_at_an_unknown_step_gives_no_other_node_what_may_still_run)
+{
+    const struct vdc_zone_config config = {
+        .zone = "prod", .manager = "m1", .epoch = 3, .seed = 1, .now = {1000 * VDC_SECOND}};
+    struct vdc_zone *zone = vdc_zone_create(&config);
+    struct vdc_zone_update *update = load_unknown_step(zone);
+    cr_assert_eq(update->writes_len, 0);
+    /* At the step `place` n2 would get it, if that is back before n1. */
+    cr_assert(strstr(vdc_buf_text(&update->trace.text),
+                     "warm-up is not known -> goes on at commit") != NULL);
+    struct vdc_zone_partition_info info;
+    cr_assert(vdc_zone_partition_find(zone, "web", &info));
+    cr_assert_str_eq(info.record->owner, "n1");
+    cr_assert_eq(info.record->generation, 1);
+    vdc_zone_destroy(zone);
 }
 
 Test(zone_core, only_the_newest_finished_operations_are_kept)

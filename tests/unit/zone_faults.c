@@ -59,8 +59,10 @@ static void migrate_with(enum zw_fault fault)
         }
         zw_destroy(world);
     }
-    /* The faults met both sides of the move. */
-    cr_assert(moved > 0 && stayed > 0, "moved %zu, stayed %zu", moved, stayed);
+    /* The faults met both sides of the move; a link that is back at once moves nothing aside. */
+    bool blink = fault == ZW_CUT_SOURCE || fault == ZW_CUT_TARGET;
+    cr_assert(moved > 0 && (blink ? stayed == 0 : stayed > 0), "moved %zu, stayed %zu", moved,
+              stayed);
 }
 
 Test(zone_faults, migration_survives_a_cut_link_of_the_source_at_every_event)

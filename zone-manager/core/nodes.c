@@ -183,15 +183,16 @@ void node_policy_changed(struct vdc_zone *zone, struct zone_node *node)
 
 /* ---- sessions ---- */
 
-static void forget_drops(struct vdc_zone *zone, struct zone_node *node)
+static void forget_repairs(struct vdc_zone *zone, struct zone_node *node)
 {
-    struct zone_drop *drop, *next;
-    HASH_ITER(hh, node->drops, drop, next)
+    struct zone_repair *repair, *next;
+    HASH_ITER(hh, node->repairs, repair, next)
     {
-        call_forget(zone, &drop->call);
-        HASH_DELETE(hh, node->drops, drop);
-        free(drop);
+        call_forget(zone, &repair->call);
+        HASH_DELETE(hh, node->repairs, repair);
+        free(repair);
     }
+    node->repair_at = VDC_NEVER;
 }
 
 static void forget_guests(struct zone_node *node, bool all)
@@ -264,7 +265,7 @@ static void session_forget(struct vdc_zone *zone, struct zone_node *node)
     node->stray_noted = false;
     vdc_buf_clear(&node->snapshot);
     call_forget(zone, &node->zone_set);
-    forget_drops(zone, node);
+    forget_repairs(zone, node);
 }
 
 static uint64_t incarnation_in(const struct vdc_zone *zone, const struct vdc_msg_hello *hello)
@@ -667,25 +668,85 @@ static bool should_hold(const struct vdc_zone *zone, const struct zone_node *nod
            partition->rec.generation == held->generation;
 }
 
+/* One transaction that brings the partition into line on this node; true: it was sent now. */
+static bool send_repair(struct vdc_zone *zone, struct zone_node *node,
+                        const struct vdc_partition *held, const struct vdc_op *op)
+{
+    struct guest_key key = guest_key(&held->id, held->generation);
+    struct zone_repair *repair;
+    HASH_FIND(hh, node->repairs, &key, sizeof key, repair);
+    if (repair != NULL) {
+        return false;
+    }
+    repair = VDC_NEW(struct zone_repair);
+    repair->key = key;
+    HASH_ADD(hh, node->repairs, key, sizeof repair->key, repair);
+    node_send_tx(zone, node, &repair->call, op, 1);
+    return true;
+}
+
 static void drop_stray(struct vdc_zone *zone, struct zone_node *node,
                        const struct vdc_partition *held)
 {
-    struct guest_key key = guest_key(&held->id, held->generation);
-    struct zone_drop *drop;
-    HASH_FIND(hh, node->drops, &key, sizeof key, drop);
-    if (drop != NULL) {
-        return;
-    }
-    drop = VDC_NEW(struct zone_drop);
-    drop->key = key;
-    HASH_ADD(hh, node->drops, key, sizeof drop->key, drop);
-    TRACE(zone, INFO, "%s on %s: generation %llu is not its owner's any more -> destroyed there",
-          held->name, node->rec.name, (unsigned long long)held->generation);
     const struct vdc_op op = {
         .kind = VDC_OP_PARTITION_DESTROY,
         .partition_destroy = {.id = held->id, .generation = held->generation},
     };
-    node_send_tx(zone, node, &drop->call, &op, 1);
+    if (send_repair(zone, node, held, &op)) {
+        TRACE(zone, INFO,
+              "%s on %s: generation %llu is not its owner's any more -> destroyed there",
+              held->name, node->rec.name, (unsigned long long)held->generation);
+    }
+}
+
+/* An operation that ended without reaching the node (it was away too long, its disk was full) leaves
+ * behind what is meant and what is the case. What is meant holds: the record says so. Only where no
+ * operation decides, and only at the owner in the present generation, so nothing can run twice. */
+static void set_run(struct vdc_zone *zone, struct zone_node *node, const struct vdc_partition *held)
+{
+    const struct zone_partition *partition = zone_partition_by_id(zone, &held->id);
+    if (partition->op != NULL || !partition->durable || partition->deleted) {
+        return;
+    }
+    enum vdc_run meant = VDC_RUN_STOPPED;
+    switch (partition->rec.desired) {
+    case VDC_DESIRED_RUNNING:
+        meant = VDC_RUN_RUNNING;
+        break;
+    case VDC_DESIRED_STOPPED:
+        break;
+    case VDC_DESIRED_ABSENT:
+        return; /* a destroy failed: whoever asked for it knows, and asks again */
+    }
+    const struct vdc_op op = {
+        .kind = VDC_OP_PARTITION_SET_RUN,
+        .partition_set_run = {held->id, held->generation, meant},
+    };
+    if (held->run != meant && send_repair(zone, node, held, &op)) {
+        TRACE(zone, WARN, "%s on %s: is not as it is meant to be -> told to %s", held->name,
+              node->rec.name, meant == VDC_RUN_RUNNING ? "run" : "stop");
+    }
+}
+
+/* Forgets the repairs that were answered; those that were refused are looked at again later. */
+static void end_repairs(struct vdc_zone *zone, struct zone_node *node)
+{
+    struct zone_repair *repair, *next;
+    HASH_ITER(hh, node->repairs, repair, next)
+    {
+        if (repair->call.state == CALL_SENT) {
+            continue;
+        }
+        if (repair->call.state == CALL_REFUSED && repair->call.rc != VDC_RC_NOT_FOUND) {
+            TRACE(zone, WARN, "node %s: refuses to be brought into line: %s -> again in %lld s",
+                  node->rec.name, repair->call.text,
+                  (long long)(ZONE_REPAIR_RETRY_NS / VDC_SECOND));
+            node->repair_at = vdc_mono_add(zone->now, ZONE_REPAIR_RETRY_NS);
+        }
+        call_forget(zone, &repair->call);
+        HASH_DELETE(hh, node->repairs, repair);
+        free(repair);
+    }
 }
 
 static void reconcile(struct vdc_zone *zone, struct zone_node *node)
@@ -693,19 +754,10 @@ static void reconcile(struct vdc_zone *zone, struct zone_node *node)
     if (!node_known(node)) {
         return;
     }
-    struct zone_drop *drop, *next;
-    HASH_ITER(hh, node->drops, drop, next)
-    {
-        if (drop->call.state == CALL_SENT) {
-            continue;
-        }
-        if (drop->call.state == CALL_REFUSED && drop->call.rc != VDC_RC_NOT_FOUND) {
-            TRACE(zone, WARN, "node %s: does not destroy a stray partition: %s", node->rec.name,
-                  drop->call.text);
-        }
-        call_forget(zone, &drop->call);
-        HASH_DELETE(hh, node->drops, drop);
-        free(drop);
+    end_repairs(zone, node);
+    if (vdc_mono_reached(zone->now, node->repair_at)) {
+        node->repair_at = VDC_NEVER;
+        node->reconcile = true;
     }
     if (!node->reconcile) {
         return;
@@ -714,8 +766,12 @@ static void reconcile(struct vdc_zone *zone, struct zone_node *node)
     size_t len;
     const struct vdc_partition **held = vdc_allocdb_list_partitions(node->replica, &len);
     for (size_t i = 0; i < len; i++) {
-        if (strcmp(held[i]->zone, zone->name) == 0 && held[i]->kind == VDC_PARTITION_GUEST &&
-            !should_hold(zone, node, held[i])) {
+        if (strcmp(held[i]->zone, zone->name) != 0 || held[i]->kind != VDC_PARTITION_GUEST) {
+            continue;
+        }
+        if (should_hold(zone, node, held[i])) {
+            set_run(zone, node, held[i]);
+        } else {
             drop_stray(zone, node, held[i]);
         }
     }
@@ -951,12 +1007,8 @@ void node_advance(struct vdc_zone *zone, struct zone_node *node)
     }
 }
 
-vdc_mono node_deadline(const struct vdc_zone *zone, const struct zone_node *node)
+static vdc_mono silence_deadline(const struct vdc_zone *zone, const struct zone_node *node)
 {
-    if (node->write != 0 || !node->lease.open ||
-        (node->state != VDC_NODE_READY && node->state != VDC_NODE_SILENT)) {
-        return VDC_NEVER;
-    }
     vdc_mono over = vdc_zone_lease_over(&node->lease);
     if (!vdc_mono_reached(zone->now, over)) {
         return over;
@@ -965,4 +1017,14 @@ vdc_mono node_deadline(const struct vdc_zone *zone, const struct zone_node *node
         return VDC_NEVER; /* the next LEADING_UNTIL looks */
     }
     return vdc_mono_max(over, node->brake_until);
+}
+
+vdc_mono node_deadline(const struct vdc_zone *zone, const struct zone_node *node)
+{
+    if (node->write != 0 || !node->lease.open ||
+        (node->state != VDC_NODE_READY && node->state != VDC_NODE_SILENT)) {
+        return VDC_NEVER;
+    }
+    return vdc_mono_min(silence_deadline(zone, node),
+                        node_known(node) ? node->repair_at : VDC_NEVER);
 }

@@ -87,6 +87,26 @@ void op_add_key(struct vdc_zone *zone, struct zone_op *op)
     }
 }
 
+/* Where to go on with an operation that was written by a version that knew more steps. It has to be
+ * one that moves nothing before it has asked: a partition that has a node may run there, and only COMMIT
+ * looks at that node before any other gets it. */
+static int safe_step(const struct vdc_operation_record *rec)
+{
+    switch (rec->kind) {
+    case VDC_OPERATION_CREATE:
+    case VDC_OPERATION_START:
+    case VDC_OPERATION_FAILOVER:
+        return rec->target[0] != 0 ? RUN_COMMIT : RUN_PLACE;
+    case VDC_OPERATION_MIGRATE:
+        return MIGRATE_ABORTING;
+    case VDC_OPERATION_STOP:
+    case VDC_OPERATION_DESTROY:
+    case VDC_OPERATION_APPLY_POLICY:
+        break;
+    }
+    return STOP_WAIT;
+}
+
 struct zone_op *op_load(struct vdc_zone *zone, const struct vdc_operation_record *rec)
 {
     struct zone_op *op = op_add(zone, rec);
@@ -95,10 +115,10 @@ struct zone_op *op_load(struct vdc_zone *zone, const struct vdc_operation_record
     op->shown = op->rec;
     op->step = vdc_sm_find(table->states, (size_t)table->count, rec->step);
     if (op->step < 0 && !op_is_finished(op)) {
-        /* Written by a version that knew more steps. Its first one asks everything anew. */
-        TRACE(zone, ERROR, "operation %s of %s: step %s is not known -> begins again",
-              vdc_operation_kind_name(rec->kind), rec->partition_name, rec->step);
-        op->step = rec->kind == VDC_OPERATION_MIGRATE ? MIGRATE_ABORTING : 0;
+        op->step = safe_step(rec);
+        TRACE(zone, ERROR, "operation %s of %s: step %s is not known -> goes on at %s",
+              vdc_operation_kind_name(rec->kind), rec->partition_name, rec->step,
+              table->states[op->step].name);
     }
     op_add_key(zone, op);
     return op;
@@ -139,6 +159,7 @@ void op_begin(struct vdc_zone *zone, struct zone_op *op)
     op->work = VDC_NEW(struct op_work);
     op->work->deadline = VDC_NEVER;
     op->work->retry_at = VDC_NEVER;
+    op->work->away_since = VDC_NEVER;
     op->work->step_began = zone->now;
     op->active_next = zone->active;
     if (zone->active != NULL) {

@@ -86,16 +86,53 @@ static void abort_migration(struct vdc_zone *zone, struct zone_op *op, const cha
     zone_write_op(zone, op);
 }
 
-/* What ends a migration in every step before the move; true: it was aborted. */
+/* True while one of the nodes has no session, but may be back in a moment: the guest and its stream do
+ * not need us for that long. *why is set when it has been away for too long. */
+static bool is_away(struct vdc_zone *zone, struct zone_op *op, const struct ends *ends,
+                    char why[VDC_ERR_TEXT_MAX])
+{
+    struct op_work *work = op->work;
+    const struct zone_node *const nodes[] = {ends->source, ends->target};
+    const char *const names[] = {op->rec.source, op->rec.target};
+    size_t away = VDC_COUNT_OF(nodes);
+    bool lost = false;
+    for (size_t i = VDC_COUNT_OF(nodes); i > 0; i--) {
+        /* One that is just back has yet to say what its guests do: until then we know old states. */
+        if (nodes[i - 1] == NULL || !node_reachable(nodes[i - 1]) ||
+            !nodes[i - 1]->guests_complete) {
+            away = i - 1;
+            lost = lost || nodes[i - 1] == NULL || node_is_lost(nodes[i - 1]);
+        }
+    }
+    if (away == VDC_COUNT_OF(nodes)) {
+        work->away_since = VDC_NEVER;
+        work->retry_at = VDC_NEVER;
+        return false;
+    }
+    if (vdc_mono_is_never(work->away_since)) {
+        work->away_since = zone->now;
+    }
+    vdc_mono until = vdc_mono_add(work->away_since, ZONE_LINK_GRACE_NS);
+    if (lost || vdc_mono_reached(zone->now, until)) {
+        snprintf(why, VDC_ERR_TEXT_MAX, "the session of the %s %s was lost",
+                 away == 0 ? "source" : "target", names[away]);
+        return false;
+    }
+    work->retry_at = until;
+    return true;
+}
+
+/* What ends a migration in every step before the move, and what only has it wait; true: not now. */
 static bool abort_if_broken(struct vdc_zone *zone, struct zone_op *op, const struct ends *ends)
 {
-    char why[VDC_ERR_TEXT_MAX];
+    char why[VDC_ERR_TEXT_MAX] = "";
     const struct vdc_partition_record *rec = &op->partition->rec;
-    if (ends->source == NULL || !node_reachable(ends->source)) {
-        snprintf(why, sizeof why, "the session of the source %s was lost", op->rec.source);
-    } else if (ends->target == NULL || !node_reachable(ends->target)) {
-        snprintf(why, sizeof why, "the session of the target %s was lost", op->rec.target);
-    } else if (vdc_mono_reached(zone->now, op->work->deadline)) {
+    bool away = is_away(zone, op, ends, why);
+    if (why[0] != 0) {
+        abort_migration(zone, op, why);
+        return true;
+    }
+    if (vdc_mono_reached(zone->now, op->work->deadline)) {
         snprintf(why, sizeof why, "not finished in time, in step %s", op->rec.step);
     } else if (rec->desired != VDC_DESIRED_RUNNING) {
         snprintf(why, sizeof why, "it is not meant to run any more");
@@ -119,7 +156,7 @@ static bool abort_if_broken(struct vdc_zone *zone, struct zone_op *op, const str
                 return true;
             }
         }
-        return false;
+        return away;
     }
     abort_migration(zone, op, why);
     return true;
@@ -228,11 +265,18 @@ static void advance_stream(struct vdc_zone *zone, struct zone_op *op, const stru
         op->work->deadline = vdc_mono_add(zone->now, ZONE_SWITCHOVER_TIMEOUT_NS);
         return;
     }
-    /* Back to running after it was on its way: QEMU gave up, and says why. */
-    if (op_call(op, SLOT_OUT)->state == CALL_OK && ends->source_guest != NULL &&
-        ends->source_guest->state == VDC_GUEST_RUNNING && ends->source_guest->reason[0] != 0) {
+    /* No longer on its way: QEMU gave up and mostly says why, or its lease ran out and it is paused. */
+    op->work->streamed = op->work->streamed || guest_in(ends->source_guest, VDC_GUEST_MIGRATING);
+    bool back = guest_in(ends->source_guest, VDC_GUEST_RUNNING) ||
+                guest_in(ends->source_guest, VDC_GUEST_PAUSED);
+    bool told =
+        op_call(op, SLOT_OUT)->state == CALL_OK && back && ends->source_guest->reason[0] != 0;
+    if (back && (op->work->streamed || told)) {
         char why[VDC_ERR_TEXT_MAX];
-        snprintf(why, sizeof why, "the source gave up: %.700s", ends->source_guest->reason);
+        const char *reason = ends->source_guest->reason;
+        snprintf(why, sizeof why, "the source gave up and is %s%s%.640s",
+                 vdc_guest_state_name(ends->source_guest->state), reason[0] != 0 ? ": " : "",
+                 reason);
         abort_migration(zone, op, why);
     }
 }

@@ -35,8 +35,10 @@ static bool expired(struct vdc_zone *zone, struct zone_op *op)
     if (!vdc_mono_reached(zone->now, op->work->deadline)) {
         return false;
     }
-    op_finish(zone, op, VDC_RC_TIMEOUT, "%s did not do it within %lld s", op->rec.target,
-              (long long)(ZONE_STOP_TIMEOUT_NS / VDC_SECOND));
+    bool destroy = op->rec.kind == VDC_OPERATION_DESTROY;
+    op_finish(zone, op, VDC_RC_TIMEOUT, "%s did not do it within %lld s; %s", op->rec.target,
+              (long long)(ZONE_STOP_TIMEOUT_NS / VDC_SECOND),
+              destroy ? "destroy it again" : "it is told to stop again when it answers");
     op_write_both(zone, op);
     return true;
 }
@@ -94,8 +96,18 @@ void destroy_advance(struct vdc_zone *zone, struct zone_op *op)
         return;
     }
     if (call->state == CALL_REFUSED) {
-        op_finish(zone, op, call->rc, "%s: %s", node->rec.name, call->text);
+        op_finish(zone, op, call->rc, "%s refused: %s; destroy it again", node->rec.name,
+                  call->text);
         op_write_both(zone, op);
+        return;
+    }
+    if (node_is_lost(node)) {
+        /* Of a class that does not restart: it may run there still. Nobody can have its id or its
+         * volume again, and what the node holds without a record it is told to destroy when it joins.
+         * Waiting for a host that may never come back would keep name and quota for ever. */
+        op_finish(zone, op, VDC_RC_OK,
+                  "%s is fenced; what is left of it there goes when it is back", node->rec.name);
+        op_finish_gone(zone, op);
         return;
     }
     const struct vdc_op drop = {
@@ -103,7 +115,7 @@ void destroy_advance(struct vdc_zone *zone, struct zone_op *op)
         .partition_destroy = {rec->id, rec->generation},
     };
     op_send_tx(zone, op, SLOT_DROP, node, &drop, 1);
-    /* No time limit while the node is away: the partition is meant to go, whenever it comes back. */
+    /* No time limit while the node is away: it comes back, or is fenced. */
     if (node_reachable(node)) {
         (void)expired(zone, op);
     } else {

@@ -118,6 +118,30 @@ static bool label_valid(const struct vdc_label *label)
     return label->key[0] != 0;
 }
 
+/* Says that there is no such class, and which there are. */
+static void say_class(const struct vdc_zone *zone, const char *name, char why[VDC_ERR_TEXT_MAX])
+{
+    struct vdc_buf known = {0};
+    size_t count = vdc_policy_class_count(zone->policy);
+    for (size_t i = 0; i < count; i++) {
+        vdc_buf_printf(&known, "%s%s", i == 0 ? "" : ", ",
+                       vdc_policy_class_at(zone->policy, i)->name);
+    }
+    if (name[0] == 0) {
+        snprintf(
+            why, VDC_ERR_TEXT_MAX,
+            "class: none was given and the policy has none called \"default\"; choose one of: %s",
+            vdc_buf_text(&known));
+    } else if (count == 0) {
+        snprintf(why, VDC_ERR_TEXT_MAX,
+                 "class: the policy defines no classes, so there is no \"%s\"; leave it out", name);
+    } else {
+        snprintf(why, VDC_ERR_TEXT_MAX, "class: the policy has no class \"%s\"; choose one of: %s",
+                 name, vdc_buf_text(&known));
+    }
+    vdc_buf_deinit(&known);
+}
+
 /* "" when it is valid, else what is wrong. */
 static void check_spec(const struct vdc_zone *zone, const struct vdc_partition_spec *spec,
                        char why[VDC_ERR_TEXT_MAX])
@@ -135,7 +159,7 @@ static void check_spec(const struct vdc_zone *zone, const struct vdc_partition_s
     } else if (!vdc_name_valid(spec->image)) {
         snprintf(why, VDC_ERR_TEXT_MAX, "image: \"%s\" is no name", spec->image);
     } else if (vdc_policy_class_find(zone->policy, spec->class) == NULL) {
-        snprintf(why, VDC_ERR_TEXT_MAX, "class: the policy has no class \"%s\"", spec->class);
+        say_class(zone, spec->class, why);
     } else if (spec->vcpus < 1 || spec->vcpus > VDC_VCPUS_MAX) {
         snprintf(why, VDC_ERR_TEXT_MAX, "vcpus: %u is not between 1 and %d", spec->vcpus,
                  VDC_VCPUS_MAX);
@@ -333,11 +357,20 @@ static void request_migrate(struct vdc_zone *zone, const struct vdc_zone_request
         return;
     }
     const struct vdc_msg_guest *guest = node_guest(owner, &rec->id, rec->generation);
+    if (guest != NULL && guest->state == VDC_GUEST_PAUSED) {
+        zone_answer(zone, request->token, VDC_RC_CONFLICT,
+                    "%s is paused on %s (%s), and only a running guest can be migrated: migrate it "
+                    "when it runs again, or stop it and start it",
+                    rec->spec.name, rec->owner,
+                    guest->reason[0] != 0 ? guest->reason : "no reason given");
+        return;
+    }
     if (guest == NULL || guest->state != VDC_GUEST_RUNNING) {
         zone_answer(zone, request->token, VDC_RC_CONFLICT,
-                    "%s does not run: it is %s (start it instead, it may be placed anew)",
-                    rec->spec.name,
-                    guest == NULL ? "not seen" : vdc_guest_state_name(guest->state));
+                    "%s is %s on %s, and only a running guest can be migrated: start it first, or "
+                    "wait until it runs",
+                    rec->spec.name, guest == NULL ? "not seen" : vdc_guest_state_name(guest->state),
+                    rec->owner);
         return;
     }
     struct placement placement;

@@ -130,6 +130,7 @@ struct zone_node *zone_add_node(struct vdc_zone *zone, const char *name)
 {
     size_t at = node_index(zone, name);
     struct zone_node *node = VDC_NEW(struct zone_node);
+    node->repair_at = VDC_NEVER;
     vdc_str_set(node->rec.name, sizeof node->rec.name, name);
     vdc_str_set(node->rec.zone, sizeof node->rec.zone, zone->name);
     VDC_GROW(zone->nodes, zone->nodes_cap, zone->nodes_len + 1);

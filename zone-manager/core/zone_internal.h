@@ -51,6 +51,11 @@
 #define ZONE_STORM_WINDOW_NS (60 * VDC_SECOND)
 /* How often a braked zone looks again without being told anything. */
 #define ZONE_STORM_RECHECK_NS (1 * VDC_SECOND)
+/* A node's session may be away for so long before its migrations are given up: both QEMUs go on by
+ * themselves, and an agent that is started again or a link that blinks is back within a second or two. */
+#define ZONE_LINK_GRACE_NS (5 * VDC_SECOND)
+/* A node that refused to be brought into line (its disk is full, say) is asked again after this. */
+#define ZONE_REPAIR_RETRY_NS (10 * VDC_SECOND)
 /* Heartbeats in a row that name a sequence beyond the replica's before it is read anew: records are
  * under way for milliseconds, heartbeats come every T/4. */
 #define ZONE_REPLICA_BEHIND_MAX 8
@@ -95,8 +100,9 @@ struct zone_guest {
     struct vdc_msg_guest msg;
 };
 
-/* A partition that the node must give up (reconciling); the destroy is under way. */
-struct zone_drop {
+/* What the node is told to bring it into line with the records, beside all operations: to give a
+ * partition up, or to run or stop one that it owns. The transaction is under way. */
+struct zone_repair {
     UT_hash_handle hh;
     struct guest_key key;
     struct zone_call call;
@@ -107,10 +113,11 @@ struct zone_node {
     enum vdc_node_state state; /* as seen: with SILENT; the record has READY then */
     uint64_t write;            /* under way, 0: none */
     bool dirty;
-    bool lost_handled; /* FENCED and durable: its partitions were looked at */
-    bool stray_noted;  /* trace once: connected in another incarnation, or no member */
-    bool rec_changed;  /* the HELLO says other things than the record */
-    bool reconcile;    /* compare what it holds with what it should */
+    bool lost_handled;  /* FENCED and durable: its partitions were looked at */
+    bool stray_noted;   /* trace once: connected in another incarnation, or no member */
+    bool rec_changed;   /* the HELLO says other things than the record */
+    bool reconcile;     /* compare what it holds with what it should */
+    vdc_mono repair_at; /* when to compare again after a refusal; VDC_NEVER: nothing was refused */
     vdc_mono fenced_at;
     struct vdc_zone_lease lease;
     vdc_mono brake_until;
@@ -135,7 +142,7 @@ struct zone_node {
     bool usable; /* at the last look: a change wakes placements that wait */
 
     struct zone_guest *guests;
-    struct zone_drop *drops;
+    struct zone_repair *repairs;
 };
 
 enum op_slot {
@@ -163,6 +170,8 @@ struct op_work {
     size_t excluded_len;
     uint64_t source_stopped_ns;
     uint64_t source_downtime_ns;
+    vdc_mono away_since; /* migration: one of its nodes has no session; VDC_NEVER: both have */
+    bool streamed;       /* migration: the source was seen on its way */
 };
 
 struct zone_op {
