@@ -5,8 +5,6 @@
 #   lab_begin [OPTIONS of lab up]   starts one in a directory of its own ($dir), applies the example policy and waits for
 #                                   its nodes; ends it when the script ends, and keeps its logs if a check failed
 #   lab ...                         deploy/lab for it
-#   api METHOD PATH [BODY [HEADER ...]]   a raw REST request: sets api_status and api_body
-#   check_logs                      a check: no program of it has reported a sanitizer's finding or a failed assertion
 #   create NAME APP                 a partition of 128 MiB with a disk; waits until its guest counts
 #
 # Programs are taken from $VDC_BUILD/bin (set by tests/run).
@@ -47,30 +45,7 @@ lab_begin() {
     wait_until 60 nodes_are ready "$(find "$dir/etc" -name 'n*.yaml' | wc -l)"
 }
 
-api() {
-    local method=$1 path=$2 arguments=() header answer
-    if [ $# -ge 3 ]; then
-        arguments=(-H 'content-type: application/json' --data-binary "$3")
-    fi
-    for header in "${@:4}"; do
-        arguments+=(-H "$header")
-    done
-    answer=$(lab curl "$path" -X "$method" --max-time 60 "${arguments[@]}" -w '\n%{http_code}')
-    # shellcheck disable=SC2034
-    api_body=${answer%$'\n'*}
-    # shellcheck disable=SC2034
-    api_status=${answer##*$'\n'}
-}
-
 create() {
     vdc partition create "$1" --label "app=$2" --class gold --vcpus 1 --memory 128MiB --disk 16MiB --wait >/dev/null
     wait_until 120 counted "$(partition "$1" .id)" 'n[0-9]' '*' 0
-}
-
-quiet_logs() {
-    ! grep -rslE 'Sanitizer|runtime error: |this must hold but does not|out of memory: ' "$dir/log" "$dir/run" \
-        --include='*.log' --exclude='console.log*'
-}
-check_logs() {
-    check "no program reported a sanitizer's finding or a failed assertion" quiet_logs
 }

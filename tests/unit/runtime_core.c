@@ -215,7 +215,7 @@ Test(spawn, starts_with_default_signals_in_a_session_of_its_own)
     cr_assert(how.known);
     cr_assert_eq(how.code, -1);
     cr_assert_eq(how.sig, SIGPIPE);
-    /* exec: killing a shell that has forked leaves its child behind, which holds ctest's pipe open. */
+    /* exec: killing a shell that forked leaves its child behind, which holds ctest's pipe open. */
     proc = spawn_shell("exec sleep 60", NULL, 0, NULL);
     cr_assert_eq(getsid(proc.pid), proc.pid);
     cr_assert(vdc_proc_alive(&proc));

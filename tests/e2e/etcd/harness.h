@@ -18,6 +18,8 @@
 
 /* Nothing is asserted on time; this only ends a test that hangs. */
 #define HANG_SECONDS 90
+/* Each is a request of the client, 2.5 s at most in checks of faults. */
+#define SETTLE_TRIES 20
 
 #define CHECK(cond)                                                                            \
     do {                                                                                       \

@@ -514,9 +514,10 @@ static void watch_leaves_a_frozen_member(struct test_etcd *cluster)
 {
     struct bench bench;
     bench_open(&bench, cluster, &quick);
-    int64_t start = run_put(&bench, "/ice/seq", "0", 0).revision;
+    struct outcome first = run_put(&bench, "/ice/seq", "0", 0);
+    CHECK(first.rc == VDC_RC_OK);
     struct recorder recorder;
-    recorder_open(&recorder, &bench, "/ice/", start);
+    recorder_open(&recorder, &bench, "/ice/", first.revision);
     WAIT(&bench, recorder.events == 1);
     size_t frozen = 0;
     while (strcmp(test_etcd_endpoints(cluster)[frozen], vdc_etcd_endpoint(bench.etcd)) != 0) {
@@ -535,9 +536,10 @@ static void member_without_majority_is_left(struct test_etcd *cluster)
 {
     struct bench bench;
     bench_open(&bench, cluster, &quick);
-    int64_t start = run_put(&bench, "/cut/seq", "0", 0).revision;
+    struct outcome first = run_put(&bench, "/cut/seq", "0", 0);
+    CHECK(first.rc == VDC_RC_OK);
     struct recorder recorder;
-    recorder_open(&recorder, &bench, "/cut/", start);
+    recorder_open(&recorder, &bench, "/cut/", first.revision);
     WAIT(&bench, recorder.events == 1);
     test_etcd_signal(cluster, 1, SIGKILL);
     test_etcd_signal(cluster, 2, SIGKILL);

@@ -8,6 +8,7 @@
 #   leader                                     name of the manager that leads zone prod, as another one may say
 #   history ID                                 the counts that a guest printed on all nodes, by generation, then age
 #   continuous ID, unbroken ID                 whether they have no hole and no repetition; never started again either
+#   resumed_after ID LAST                      whether a guest that has started again goes on where it was
 #   runs_once NAME, no_leftovers               what runs where
 #   check_quiet_logs                           a check: no sanitizer report, no failed assertion in any log
 #
@@ -118,7 +119,7 @@ node_counts_right() {
     nodes=$(vdc node list -o json | jq -c '[.[] | select(.status.connected) | select(.status.allocation.partitions > 0)
         | {(.name): .status.allocation.partitions}] | add // {}')
     echo "records $records, databases $nodes"
-    [ "$records" = "$nodes" ]
+    [ -n "$records" ] && [ "$records" = "$nodes" ]
 }
 
 # A directory ID.GENERATION stays readable after its guest has left; a power cut's is in NODE.dead-K. A guest that starts
@@ -163,6 +164,13 @@ continuous() {
         n > 0 && $2 != last + 1 && !(up && $2 == last + 2) { print "after " last " came " $2; bad++ }
         { last = $2; n++; up = 0 }
         END { print n + 0 " counts, " ups + 0 " starts, " bad + 0 " breaks"; exit bad > 0 || n == 0 }'
+}
+# resumed_after ID LAST: it has started again, and its first count then is the one after LAST (or one further: see above).
+resumed_after() {
+    history_lines "$1" | awk -v last="$2" '
+        /^GUEST UP/ { first = ""; next }
+        first == "" { first = $2 }
+        END { print "printed last: " last ", first then: " first; exit !(first == last + 1 || first == last + 2) }'
 }
 # unbroken ID: it has also never started again.
 unbroken() { continuous "$1" && [ "$(history_lines "$1" | grep -c '^GUEST UP')" = 1 ]; }

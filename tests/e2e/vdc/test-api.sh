@@ -97,6 +97,8 @@ check "who has no certificate gets no connection" as_nobody
 check "who has made a certificate alone gets none" as_stranger
 check "a node's certificate is 403" expect 403 '.code == "FORBIDDEN" and (.detail | test("vdc://node/n1"))' \
     GET /v1/nodes --cert "$dir/pki/n1.pem" --key "$dir/pki/n1.key"
+check "a node's certificate makes no partition" expect 403 '.code == "FORBIDDEN"' "${create[@]}" \
+    '{"name":"a","class":"gold","memory":"128MiB"}' --cert "$dir/pki/n1.pem" --key "$dir/pki/n1.key"
 
 # --- keys ---
 
@@ -105,7 +107,9 @@ keyed() { # KEY BODY [WAIT]: prints "STATUS OPERATION-ID-OR-CODE"
     answer=$(rest "$(any_manager)" POST "/v1/partitions${3:+?wait=$3}" -H "$json" -H "idempotency-key: $1" -d "$2")
     echo "$(cat "$dir/status") $(jq -r '.id // .code' <<<"$answer")"
 }
-body() { jq -cn --arg name "$1" --arg app "$2" '{$name, class: "gold", memory: "128MiB", labels: {$app}}'; }
+body() {
+    jq -cn --arg name "$1" --arg app "$2" '{$name, class: "gold", memory: "128MiB", disk: "16MiB", labels: {$app}}'
+}
 same() {
     echo "first $1, again $2"
     [ "$1" = "$2" ]
@@ -137,7 +141,9 @@ check "a fourth database is refused by rule and racks" expect 409 '.code == "REF
     -H 'idempotency-key: key-4'
 refusal >"$dir/refusal"
 check "asked again with its key the verdict is the same" same "$(cat "$dir/refusal")" "$(refusal)"
-check "the refused one is not in the list" expect 200 '[.items[].name] == ["db-1", "db-2", "db-3"]' GET /v1/partitions
+check "what fits nowhere is refused with the numbers" expect 409 '.code == "REFUSED" and (.verdict | test("memory"))
+    and (.verdict | test("64 ?GiB"))' "${create[@]}" '{"name":"huge","class":"gold","memory":"64GiB"}'
+check "the refused ones are not in the list" expect 200 '[.items[].name] == ["db-1", "db-2", "db-3"]' GET /v1/partitions
 
 # --- operations ---
 
@@ -156,7 +162,10 @@ check "?wait= is the finished operation" expect 200 '.state == "done" and .kind 
 stopped() { is_in_state "$1" stopped; }
 for k in 1 2 3; do
     check "db-$k stops" wait_until 60 stopped "db-$k"
+    check "db-$k has no QEMU any more" test "$(qemus "db-$k")" = 0
 done
+db_1=$(partition db-1 .id)
+last=$(history "$db_1" | tail -n 1)
 check "a stopped partition can't be migrated" expect 409 '.code == "CONFLICT"' POST /v1/partitions/db-3/migrate
 check "a target that doesn't exist is 404" expect 404 '.detail | test("n9")' POST /v1/partitions/db-3/migrate \
     -H "$json" -d '{"target":"n9"}'
@@ -191,6 +200,7 @@ sed 's/strategy: spread/strategie: spread/' "$policy" >"$dir/field.yaml"
 sed 's/apart: rack/apart: moon/' "$policy" >"$dir/rule.yaml"
 sed 's/^  strategy: spread.*/&\n  strategy: pack/' "$policy" >"$dir/key.yaml"
 sed 's/partition.labels.app == "db"/partition.labels.app === "db"/' "$policy" >"$dir/expression.yaml"
+sed 's/partition.labels.app == "db"/partition.lables.app == "db"/' "$policy" >"$dir/attribute.yaml"
 sed 's/^kind: ZonePolicy/kind: [/' "$policy" >"$dir/yaml.yaml"
 sed 's/^zone: prod/zone: mars/' "$policy" >"$dir/mars.yaml"
 line_of() { grep -n "$2" "$dir/$1.yaml" | tail -n 1 | cut -d: -f1; }
@@ -203,6 +213,8 @@ check "a policy with an unknown field is refused where it stands" wrong field "$
 check "a bad rule is refused where it stands" wrong rule "$(line_of rule 'apart: moon')" 14 'db-apart.*moon'
 check "a duplicate key is refused where it stands" wrong key "$(line_of key 'strategy: pack')" 3 'duplicate key'
 check "a bad expression is refused where it stands" wrong expression "$(line_of expression '===')" 36 .
+check "an attribute that doesn't exist is refused where it stands" wrong attribute "$(line_of attribute lables)" 23 \
+    "lables.*did you mean partition.labels"
 check "broken YAML is refused with a line" expect 400 '.errors[0].line > 0' "${put[@]}" "@$dir/yaml.yaml"
 check "an empty policy is refused" expect 400 '.code == "INVALID"' "${put[@]}" ''
 check "a policy for another zone is refused" expect 400 '.detail | test("mars")' "${put[@]}" "@$dir/mars.yaml"
@@ -230,6 +242,7 @@ check "a manager that doesn't lead answers lists" expect_from "$other" 200 '[.it
 check "it answers of its leader" expect_from "$other" 200 ".status.leader == \"$first\"" GET /v1/zones/prod
 check "it passes a change on" expect_from "$other" 200 '.state == "done" and .user == "admin"' \
     POST '/v1/partitions/db-1/start?wait=60s'
+check "what was started again goes on after its last count" wait_until 60 resumed_after "$db_1" "$last"
 check "it passes problems on" expect_from "$other" 404 '.code == "NOT_FOUND"' GET /v1/partitions/nope
 console_end() { # MANAGER
     rest "$1" GET "/v1/partitions/db-1/console?max=10" >/dev/null && [ "$(wc -c <"$dir/body")" = 10 ] &&
@@ -255,10 +268,16 @@ check "a key with another body is 409 under the new leader" expect 409 '.code ==
 check "the policy is the second one under the new leader" in_force 2 "$dir/second.yaml"
 check "operations of the old leader are known to the new one" expect 200 '.state == "done"' \
     GET "/v1/operations/$(cut -d' ' -f2 "$dir/first")"
+
 destroyed() { expect 200 '.state == "done"' DELETE "/v1/partitions/$1?wait=60s"; }
 for k in 1 2 3; do
     check "db-$k is destroyed" destroyed "db-$k"
 done
+check "then it is not there" expect 404 '.code == "NOT_FOUND"' GET /v1/partitions/db-1
+again=$(keyed again "$(body db-1 db)" 60s)
+check "its name can be used again" grep -qE '^200 ' <<<"$again"
+check "what has it now is another one" test "$(partition db-1 .id)" != "$db_1"
+check "that one is destroyed as well" destroyed db-1
 check "nothing is left" expect 200 '.items == []' GET /v1/partitions
 check "no database has anything left" node_counts_right
 check_quiet_logs

@@ -139,6 +139,8 @@ no_wait() {
 check "--no-wait returns at once" no_wait
 counts_up() { vdc partition console web | grep -q '^COUNT 5'; }
 check "the console is printed" wait_until 120 counts_up
+check "from its beginning, by the guest of that name" says '^GUEST UP name=web' 0 vdc partition console web
+check "a placement is explained" says 'placed on n[1-4]' 0 vdc partition explain web
 follows() {
     local n
     n=$(vdc partition console web | tr -d '\r' | grep -c '^COUNT')
