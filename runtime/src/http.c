@@ -3,8 +3,11 @@
  * The server's connections. Each has one message that is being read or one request that is being
  * handled, never both: what comes in meanwhile is kept up to a bound, then reading is paused.
  *
- *   IDLE -> READING -> HANDLING -> (STREAMING ->) IDLE -> ...
- *     \________\___________\____________\_________________> closed
+ *   IDLE -> READING -> HANDLING -> (STREAMING ->) (DRAINING ->) IDLE -> ...
+ *     \________\___________\____________\_____________\________> closed
+ *
+ * DRAINING: the answers that are still to be sent are long. Nothing more is read before they are
+ * short, or a client that asks and never reads would fill our memory at the rate at which it asks.
  *
  * A request belongs to its handler. It points to its connection while that exists; when the
  * connection goes first, the request becomes `gone`, and answering it only frees it.
@@ -30,19 +33,29 @@
 #define TICK_MS 500
 #define CONNECTIONS_MAX_DEFAULT 4096
 
-enum conn_state { CONN_IDLE, CONN_READING, CONN_HANDLING, CONN_STREAMING, CONN_CLOSED };
+enum conn_state {
+    CONN_IDLE,
+    CONN_READING,
+    CONN_HANDLING,
+    CONN_STREAMING,
+    CONN_DRAINING,
+    CONN_CLOSED,
+};
 
 struct http_conn {
     uint32_t magic;
     enum conn_state state;
     bool in_input; /* process_input is on the stack: who closes leaves the freeing to it */
     bool paused;
+    bool close_after; /* DRAINING: then close instead of reading on */
     struct vdc_http_server *server;
     struct vdc_tls *tls;
     struct http_message message;
     struct vdc_buf in; /* what came behind the request that is being handled */
     struct http_request *request;
     vdc_mono deadline;
+    uint64_t written;  /* bytes of answers, ever */
+    uint64_t progress; /* of those, what had gone out when the deadline was set */
     TAILQ_ENTRY(http_conn) entry;
 };
 
@@ -204,12 +217,29 @@ static void put_head(struct vdc_buf *head, int status, const char *content_type,
 }
 
 /* An answer is ours, so its size is no reason to refuse it. */
-static void write_answer(struct vdc_tls *tls, const struct vdc_buf *head, const void *body,
-                         size_t body_len)
+static void write_answer(struct http_conn *conn, const void *head, size_t head_len,
+                         const void *body, size_t body_len)
 {
-    vdc_tls_set_queue_max(tls, vdc_tls_queued(tls) + head->len + body_len);
-    enum vdc_rc rc = vdc_tls_write2(tls, head->data, head->len, body, body_len);
+    struct vdc_tls *tls = conn->tls;
+    vdc_tls_set_queue_max(tls, vdc_tls_queued(tls) + head_len + body_len);
+    enum vdc_rc rc = vdc_tls_write2(tls, head, head_len, body, body_len);
     VDC_ASSERT(rc == VDC_RC_OK || rc == VDC_RC_END);
+    conn->written += head_len + body_len;
+}
+
+/* Bytes of answers that the client's side has taken (the queue counts TLS' own bytes too, so this
+ * is only nearly so). */
+static uint64_t bytes_out(const struct http_conn *conn)
+{
+    uint64_t queued = vdc_tls_queued(conn->tls);
+    return conn->written > queued ? conn->written - queued : 0;
+}
+
+/* From now on the client has body_ms to take something of what is queued. */
+static void await_progress(struct http_conn *conn)
+{
+    conn->progress = bytes_out(conn);
+    set_deadline(conn, conn->server->config.body_ms);
 }
 
 /* What goes wrong before there is a request: answers and closes. */
@@ -221,7 +251,7 @@ static void refuse(struct http_conn *conn, int status, const char *text)
         vdc_http_status_text(status), status, text);
     put_head(&head, status, "application/problem+json", NULL, 0);
     vdc_buf_printf(&head, "Content-Length: %zu\r\nConnection: close\r\n\r\n", strlen(body));
-    write_answer(conn->tls, &head, body, strlen(body));
+    write_answer(conn, head.data, head.len, body, strlen(body));
     close_conn(conn);
 }
 
@@ -274,10 +304,7 @@ static void greet_body(struct http_conn *conn)
         return;
     }
     static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
-    enum vdc_rc rc = vdc_tls_write(conn->tls, go_on, sizeof(go_on) - 1);
-    if (rc != VDC_RC_OK) {
-        close_conn(conn);
-    }
+    write_answer(conn, go_on, sizeof(go_on) - 1, NULL, 0);
 }
 
 static bool is_reading(const struct http_conn *conn)
@@ -366,11 +393,30 @@ static void conn_on_resumed(void *data, struct vdc_tls *tls)
     vdc_buf_deinit(&in);
 }
 
+/* The next request may come, or is in `in` already. */
+static void enter_idle(struct http_conn *conn)
+{
+    conn->state = CONN_IDLE;
+    set_deadline(conn, conn->server->config.idle_ms);
+    if (conn->in.len > 0 || conn->paused) {
+        conn->paused = false;
+        vdc_tls_resume(conn->tls);
+    }
+}
+
 static void conn_on_drained(void *data, struct vdc_tls *tls)
 {
     (void)tls;
     struct http_conn *conn;
     VDC_CAST(conn, data, CONN_MAGIC);
+    if (conn->state == CONN_DRAINING) {
+        if (conn->close_after) {
+            close_conn(conn);
+        } else {
+            enter_idle(conn);
+        }
+        return;
+    }
     struct http_request *request = conn->request;
     if (conn->state == CONN_STREAMING && request->above_low) {
         request->above_low = false;
@@ -429,6 +475,7 @@ static void expire_conn(struct http_conn *conn)
         refuse(conn, 408, "the request did not come in time");
         return;
     case CONN_STREAMING: /* its client reads nothing */
+    case CONN_DRAINING:
         vdc_tls_abort(conn->tls);
         drop_conn(conn);
         return;
@@ -438,10 +485,18 @@ static void expire_conn(struct http_conn *conn)
     }
 }
 
-static bool conn_expired(const struct http_conn *conn, vdc_mono now)
+static bool conn_expired(struct http_conn *conn, vdc_mono now)
 {
-    bool slow_stream = conn->state == CONN_STREAMING && conn->request->above_low;
-    return (is_reading(conn) || slow_stream) && vdc_mono_reached(now, conn->deadline);
+    bool sending =
+        conn->state == CONN_DRAINING || (conn->state == CONN_STREAMING && conn->request->above_low);
+    if (!(is_reading(conn) || sending) || !vdc_mono_reached(now, conn->deadline)) {
+        return false;
+    }
+    if (sending && bytes_out(conn) > conn->progress) { /* slow, but it reads */
+        await_progress(conn);
+        return false;
+    }
+    return true;
 }
 
 static void on_tick(uv_timer_t *timer)
@@ -567,15 +622,14 @@ static void finish_request(struct http_request *request)
     bool keep_alive = request->keep_alive;
     conn->request = NULL;
     free_request(request);
-    if (!keep_alive) {
+    if (vdc_tls_queued(conn->tls) > VDC_TLS_QUEUE_LOW) { /* so a drained event is to come */
+        conn->state = CONN_DRAINING;
+        conn->close_after = !keep_alive;
+        await_progress(conn);
+    } else if (keep_alive) {
+        enter_idle(conn);
+    } else {
         close_conn(conn);
-        return;
-    }
-    conn->state = CONN_IDLE;
-    set_deadline(conn, conn->server->config.idle_ms);
-    if (conn->in.len > 0 || conn->paused) {
-        conn->paused = false;
-        vdc_tls_resume(conn->tls);
     }
 }
 
@@ -600,7 +654,7 @@ void vdc_http_respond(struct vdc_http_request *public, int status, const char *c
                                             : "Connection: close\r\n");
     vdc_buf_puts(&head, "\r\n");
     bool send_body = !no_body && public->method != VDC_HTTP_HEAD;
-    write_answer(conn->tls, &head, body, send_body ? body_len : 0);
+    write_answer(conn, head.data, head.len, body, send_body ? body_len : 0);
     finish_request(request);
 }
 
@@ -633,7 +687,7 @@ void vdc_http_stream_begin(struct vdc_http_request *public, int status, const ch
         request->keep_alive = false;
     }
     vdc_buf_puts(&head, request->keep_alive ? "\r\n" : "Connection: close\r\n\r\n");
-    write_answer(conn->tls, &head, NULL, 0);
+    write_answer(conn, head.data, head.len, NULL, 0);
     conn->state = CONN_STREAMING;
 }
 
@@ -663,9 +717,9 @@ enum vdc_rc vdc_http_stream_write(struct vdc_http_request *public, const void *d
     }
     if (queued + chunk.len > VDC_TLS_QUEUE_LOW && !request->above_low) {
         request->above_low = true;
-        set_deadline(conn, conn->server->config.body_ms);
+        await_progress(conn);
     }
-    write_answer(conn->tls, &chunk, NULL, 0);
+    write_answer(conn, chunk.data, chunk.len, NULL, 0);
     return VDC_RC_OK;
 }
 
@@ -678,10 +732,7 @@ void vdc_http_stream_end(struct vdc_http_request *public)
     }
     VDC_ASSERT(request->conn->state == CONN_STREAMING);
     if (request->chunked && public->method != VDC_HTTP_HEAD) {
-        struct vdc_buf end = {0};
-        vdc_buf_puts(&end, "0\r\n\r\n");
-        write_answer(request->conn->tls, &end, NULL, 0);
-        vdc_buf_deinit(&end);
+        write_answer(request->conn, "0\r\n\r\n", 5, NULL, 0);
     }
     finish_request(request);
 }

@@ -8,6 +8,9 @@
 #include <vdc/base.h>
 #include <vdc/http_client.h>
 
+/* An answer of /big. */
+#define BIG_BYTES (1 << 20)
+
 struct world {
     struct test_loop t;
     struct vdc_tls_context *manager;
@@ -48,6 +51,12 @@ static void on_request(void *data, struct vdc_http_request *request)
     }
     if (strcmp(request->path, "/drop") == 0) {
         vdc_http_request_drop(request);
+        return;
+    }
+    if (strcmp(request->path, "/big") == 0) {
+        static char big[BIG_BYTES];
+        memset(big, 'b', sizeof(big));
+        vdc_http_respond(request, 200, "text/plain", big, sizeof(big), NULL, 0);
         return;
     }
     if (strcmp(request->path, "/who") == 0) {
@@ -268,6 +277,81 @@ Test(http, stops_reading_when_too_much_is_pipelined)
     vdc_http_respond(w.held, 200, NULL, NULL, 0, NULL, 0);
     cr_assert(test_run_until_count(&w.t, &w.requests, 1 + sent));
     cr_assert(wait_text(&w, &raw, "HTTP/1.1 200 OK", 1 + sent));
+    vdc_tls_close(raw.tls);
+    vdc_buf_deinit(&raw.got);
+    close_world(&w);
+}
+
+Test(http, answers_no_more_while_its_answers_are_not_read)
+{
+    struct world w;
+    struct raw raw;
+    open_world(&w);
+    raw_open(&w, &raw);
+    raw_send(&raw, "GET /who HTTP/1.1\r\n" HOST "\r\n");
+    cr_assert(wait_text(&w, &raw, "len=0", 1));
+    vdc_tls_pause(raw.tls);
+    int asked = 32; /* far more than the kernel keeps on the way */
+    for (int i = 0; i < asked; i++) {
+        raw_send(&raw, "GET /big HTTP/1.1\r\n" HOST "\r\n");
+    }
+    raw_send(&raw, "POST /who?q=last HTTP/1.1\r\n" HOST
+                   "Expect: 100-continue\r\nContent-Length: 1\r\n\r\nx");
+    test_run_for(&w.t, 300);
+    cr_assert_lt(w.requests, asked / 2);
+    vdc_tls_resume(raw.tls);
+    cr_assert(wait_text(&w, &raw, "q=last", 1));
+    cr_assert_eq(w.requests, asked + 2);
+    cr_assert_gt(raw.got.len, (size_t)asked * BIG_BYTES);
+    vdc_tls_close(raw.tls);
+    vdc_buf_deinit(&raw.got);
+    close_world(&w);
+}
+
+Test(http, ends_the_connection_of_a_client_that_takes_nothing)
+{
+    struct world w;
+    struct raw raw;
+    open_world_with(&w, false, 200);
+    raw_open(&w, &raw);
+    for (int i = 0; i < 64; i++) {
+        raw_send(&raw, "GET /big HTTP/1.1\r\n" HOST "\r\n");
+    }
+    cr_assert(test_run_until_count(&w.t, &w.requests, 1));
+    vdc_tls_pause(raw.tls);
+    test_run_for(&w.t, 1500);
+    vdc_tls_resume(raw.tls);
+    cr_assert(test_run_until(&w.t, &raw.down));
+    cr_assert_lt(w.requests, 64);
+    vdc_buf_deinit(&raw.got);
+    close_world(&w);
+}
+
+Test(http, sends_a_long_last_answer_whole_before_it_closes)
+{
+    struct world w;
+    struct raw raw;
+    open_world(&w);
+    raw_open(&w, &raw);
+    raw_send(&raw, "GET /big HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n");
+    cr_assert(test_run_until(&w.t, &raw.down));
+    cr_assert_gt(raw.got.len, BIG_BYTES);
+    vdc_buf_deinit(&raw.got);
+    close_world(&w);
+}
+
+Test(http, greets_a_body_behind_an_answer_that_is_still_queued)
+{
+    struct world w;
+    struct raw raw;
+    open_world(&w);
+    raw_open(&w, &raw);
+    raw_send(&raw,
+             "GET /nothing HTTP/1.1\r\n" HOST "\r\n"
+             "POST /who HTTP/1.1\r\n" HOST "Content-Length: 2\r\nExpect: 100-continue\r\n\r\n");
+    cr_assert(wait_text(&w, &raw, "HTTP/1.1 100 Continue\r\n\r\n", 1));
+    raw_send(&raw, "ok");
+    cr_assert(wait_text(&w, &raw, "len=2", 1));
     vdc_tls_close(raw.tls);
     vdc_buf_deinit(&raw.got);
     close_world(&w);

@@ -2,7 +2,8 @@
 /*
  * The HTTP/1.1 server (RFC 9110, RFC 9112) under the REST API: llhttp parses, vdc/tls.h carries.
  * It knows connections, bounds and timeouts; routing, JSON and rights are the caller's. Requests of
- * one connection are handled one after the other, so pipelined answers come in order.
+ * one connection are handled one after the other, so pipelined answers come in order, and none is
+ * read while more than VDC_TLS_QUEUE_LOW bytes of earlier answers wait to be sent.
  *
  * What it answers by itself: 400 malformed (also bare CR or LF, a missing or second Host, both
  * Content-Length and Transfer-Encoding, a NUL or bad escape in the path), 408 too slow, 413 body
@@ -29,7 +30,8 @@
 #define VDC_HTTP_FRAMING_MAX (UINT32_C(1) << 20)
 /* Bytes of a stream that wait to be sent: more than that and its client is slow. */
 #define VDC_HTTP_STREAM_QUEUE_MAX (UINT32_C(1) << 20)
-/* From the first byte of a request to the end of its head; then to the end of its body. */
+/* From the first byte of a request to the end of its head; then to the end of its body. The second
+ * is also how long a client may take nothing of an answer that waits for it. */
 #define VDC_HTTP_HEAD_MS 10000
 #define VDC_HTTP_BODY_MS 30000
 /* Between two requests of a connection. */
