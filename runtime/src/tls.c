@@ -350,6 +350,9 @@ static void finish_handshake(struct vdc_tls *tls)
     tls->state = TLS_UP;
     tls->established = true;
     tls_mark_dirty(tls);
+    if (tls->paused) { /* by the dialler, before this; the handshake had to be read all the same */
+        uv_read_stop((uv_stream_t *)&tls->tcp);
+    }
     if (tls->listener == NULL) {
         tls->handlers->on_up(tls->data, tls);
         return;
@@ -399,12 +402,13 @@ static void pump(struct vdc_tls *tls)
         uint8_t *plain = tls->context->plain_bytes;
         ERR_clear_error();
         int got = SSL_read(tls->ssl, plain, TLS_PLAIN_BYTES);
-        if (got > 0) {
+        int error = got > 0 ? SSL_ERROR_NONE : SSL_get_error(tls->ssl, got);
+        /* Before the owner hears of it: what is in the shared buffer now is this connection's. */
+        send_cipher(tls);
+        if (got > 0 && tls->state == TLS_UP) {
             tls->handlers->on_data(tls->data, tls, plain, (size_t)got);
             continue;
         }
-        int error = SSL_get_error(tls->ssl, got);
-        send_cipher(tls);
         if (tls->state != TLS_UP || error == SSL_ERROR_WANT_READ) {
             ERR_clear_error();
             return;
@@ -427,6 +431,14 @@ static void keep_rest(struct vdc_tls *tls)
     tls->in_len = 0;
 }
 
+/* TCP's end, when everything that came before it has been taken. */
+static void take_eof(struct vdc_tls *tls)
+{
+    if (tls->state == TLS_UP && !tls->paused && !tls->read_ended) {
+        fail(tls, VDC_RC_UNAVAILABLE, "the connection broke off");
+    }
+}
+
 /* After a resume: first what the owner has kept, then what we have, in OpenSSL and before it. */
 static void pump_resumed(struct vdc_tls *tls)
 {
@@ -441,6 +453,9 @@ static void pump_resumed(struct vdc_tls *tls)
     pump(tls);
     keep_rest(tls);
     vdc_buf_deinit(&spill);
+    if (tls->peer_eof) {
+        take_eof(tls);
+    }
 }
 
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
@@ -461,8 +476,10 @@ static void on_eof(struct vdc_tls *tls)
         }
         return;
     }
-    if (!tls->read_ended) {
+    if (tls->state < TLS_UP) {
         fail(tls, VDC_RC_UNAVAILABLE, "the connection broke off");
+    } else {
+        take_eof(tls); /* unless it is paused: what is kept comes first */
     }
 }
 

@@ -3,6 +3,10 @@
 #include "runtime_support.h"
 
 #include <criterion/criterion.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <openssl/ssl.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -443,5 +447,142 @@ Test(tls, says_unavailable_where_nobody_listens_and_for_an_unknown_name)
                  VDC_RC_OK);
     cr_assert(test_run_until_count(&w.t, &w.server.ups, 1));
     cr_assert(test_run_until_count(&w.t, &w.client.ups, 1));
+    close_world(&w);
+}
+
+/* A client of OpenSSL's own, for what our side never sends. */
+struct foreign {
+    int fd;
+    SSL_CTX *ctx;
+    SSL *ssl;
+};
+
+static void foreign_open(struct world *w, struct foreign *foreign)
+{
+    foreign->ctx = SSL_CTX_new(TLS_client_method());
+    cr_assert_eq(SSL_CTX_use_certificate_chain_file(foreign->ctx, VDC_TEST_PKI "/n1.pem"), 1);
+    cr_assert_eq(
+        SSL_CTX_use_PrivateKey_file(foreign->ctx, VDC_TEST_PKI "/n1.key", SSL_FILETYPE_PEM), 1);
+    foreign->ssl = SSL_new(foreign->ctx);
+    foreign->fd = test_connect(vdc_tls_listener_port(w->listener));
+    cr_assert_eq(fcntl(foreign->fd, F_SETFL, O_NONBLOCK), 0);
+    SSL_set_fd(foreign->ssl, foreign->fd);
+    int ups = w->server.ups;
+    for (int i = 0; SSL_connect(foreign->ssl) != 1; i++) {
+        cr_assert_lt(i, 1000000);
+        uv_run(&w->t.loop, UV_RUN_NOWAIT);
+    }
+    cr_assert(test_run_until_count(&w->t, &w->server.ups, ups + 1));
+}
+
+static void foreign_close(struct foreign *foreign)
+{
+    SSL_free(foreign->ssl);
+    SSL_CTX_free(foreign->ctx);
+    close(foreign->fd);
+}
+
+/* A receiver that takes one piece and pauses; "go on" comes by another connection. */
+struct slow {
+    struct end end;
+    int pieces;
+};
+
+static void slow_on_data(void *data, struct vdc_tls *tls, const uint8_t *bytes, size_t len)
+{
+    struct slow *slow = data;
+    slow->pieces++;
+    vdc_buf_append(&slow->end.got, bytes, len);
+    vdc_tls_pause(tls);
+}
+
+static void slow_on_end(void *data, struct vdc_tls *tls)
+{
+    (void)tls;
+    ((struct slow *)data)->end.ends++;
+}
+
+static void slow_on_down(void *data, struct vdc_tls *tls, const struct vdc_err *why)
+{
+    (void)tls;
+    ((struct slow *)data)->end.downs++;
+    ((struct slow *)data)->end.why = *why;
+}
+
+static const struct vdc_tls_handlers slow_handlers = {
+    .on_data = slow_on_data, .on_end = slow_on_end, .on_down = slow_on_down};
+
+static void go_on(void *data, struct vdc_tls *tls, const uint8_t *bytes, size_t len)
+{
+    (void)tls;
+    (void)bytes;
+    (void)len;
+    vdc_tls_resume(data);
+}
+
+static const struct vdc_tls_handlers go_on_handlers = {.on_data = go_on, .on_down = slow_on_down};
+
+Test(tls, loses_nothing_when_the_end_comes_while_it_is_paused)
+{
+    struct world w;
+    open_world(&w);
+    struct foreign sender;
+    struct foreign other;
+    foreign_open(&w, &other);
+    struct vdc_tls *other_tls = w.server.tls;
+    foreign_open(&w, &sender);
+    struct vdc_tls *tls = w.server.tls;
+    struct slow slow = {0};
+    vdc_tls_set_handlers(tls, &slow_handlers, &slow);
+    vdc_tls_set_handlers(other_tls, &go_on_handlers, tls);
+    char text[3 * 16384] = {0};
+    int on = 1;
+    setsockopt(other.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    setsockopt(sender.fd, IPPROTO_TCP, TCP_CORK, &on, sizeof(on));
+    cr_assert_eq(SSL_write(sender.ssl, text, sizeof(text)), (int)sizeof(text));
+    SSL_shutdown(sender.ssl);
+    on = 0;
+    setsockopt(sender.fd, IPPROTO_TCP, TCP_CORK, &on, sizeof(on));
+    cr_assert(test_run_until_count(&w.t, &slow.pieces, 1));
+    /* In this order, so that one look of the loop finds "go on" first and then the end (after a look
+     * that found neither, or epoll would tell of the one first that it told of before). */
+    uv_run(&w.t.loop, UV_RUN_NOWAIT);
+    cr_assert_eq(SSL_write(other.ssl, "x", 1), 1);
+    cr_assert_eq(shutdown(sender.fd, SHUT_WR), 0);
+    for (int wanted = 2; wanted <= 3; wanted++) {
+        cr_assert(test_run_until_count(&w.t, &slow.pieces, wanted), "%s", slow.end.why.text);
+        vdc_tls_resume(tls);
+    }
+    cr_assert(test_run_until_count(&w.t, &slow.end.ends, 1), "%s", slow.end.why.text);
+    cr_assert_eq(slow.end.got.len, sizeof(text));
+    cr_assert_eq(slow.end.downs, 0, "%s", slow.end.why.text);
+    vdc_tls_close(tls);
+    vdc_tls_close(other_tls);
+    w.server.tls = NULL;
+    foreign_close(&sender);
+    foreign_close(&other);
+    vdc_buf_deinit(&slow.end.got);
+    close_world(&w);
+}
+
+Test(tls, reads_nothing_when_it_was_paused_before_it_was_up)
+{
+    struct world w;
+    open_world(&w);
+    dial(&w, w.node);
+    vdc_tls_pause(w.client.tls);
+    cr_assert(test_run_until_count(&w.t, &w.server.ups, 1), "%s", w.client.why.text);
+    size_t len = 15u << 20; /* more than the kernel keeps on the way */
+    vdc_autofree char *big = vdc_calloc(1, len);
+    cr_assert_eq(vdc_tls_write(w.server.tls, big, len), VDC_RC_OK);
+    test_run_for(&w.t, 300);
+    cr_assert_eq(w.client.ups, 1);
+    cr_assert_eq(w.client.got.len, 0);
+    cr_assert_gt(vdc_tls_queued(w.server.tls), 0, "nobody keeps it on the client's side");
+    vdc_tls_resume(w.client.tls);
+    while (w.client.got.len < len && w.client.downs == 0) {
+        uv_run(&w.t.loop, UV_RUN_ONCE);
+    }
+    cr_assert_eq(w.client.got.len, len);
     close_world(&w);
 }
