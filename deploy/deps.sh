@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# deps.sh [--list] [build|run|test|bench ...]: installs every Debian package that this project needs (default: all but bench).
-# The one list of packages: README, quickstart, tests/run and packaging all call this script.
+# deps.sh [--list] [build|run|test|bench ...]: installs every Debian package that this project needs (default: all but
+# bench). The one list of packages: README, quickstart, tests/run and packaging all call this script.
 set -euo pipefail
 
 # Sets are read by name below.
@@ -12,7 +12,7 @@ libuv1-dev libssl-dev libcurl4-openssl-dev libjansson-dev libgrpc-dev libyaml-de
 run="etcd-server etcd-client qemu-system-x86 qemu-utils linux-image-cloud-amd64 busybox-static cpio iproute2
 util-linux procps openssl kmod curl jq"
 # shellcheck disable=SC2034
-test="libcriterion-dev clang-14 libclang-rt-14-dev llvm-14 nftables"
+test="openssl libcriterion-dev clang-14 libclang-rt-14-dev llvm-14 nftables"
 # Stores that bench/ compares with, and the counter of instructions.
 # shellcheck disable=SC2034
 bench="libsqlite3-dev liblmdb-dev valgrind"
@@ -32,6 +32,7 @@ for set in "${sets[@]}"; do
     # shellcheck disable=SC2206
     packages+=(${!set})
 done
+mapfile -t packages < <(printf '%s\n' "${packages[@]}" | awk '!seen[$0]++')
 if [ $list = 1 ]; then
     printf '%s\n' "${packages[@]}"
     exit 0
@@ -54,18 +55,27 @@ if [ "$(id -u)" != 0 ]; then
 fi
 
 # etcd-server's package starts and enables a system service. We run etcd ourselves, so services started by the
-# installation are held back, and the unit is stopped and disabled again unless it was there before.
+# installation are held back, and the unit is disabled again unless it was there before, also if something fails.
 policy=/usr/sbin/policy-rc.d
 had_etcd=0
 dpkg-query -W -f='${Status}' etcd-server 2>/dev/null | grep -q 'ok installed' && had_etcd=1
-restore_policy() { rm -f "$policy"; }
-if [ ! -e "$policy" ]; then
-    trap restore_policy EXIT
-    printf '#!/bin/sh\nexit 101\n' >"$policy"
+# One with our mark is left from a run that was killed.
+mark="made by deploy/deps.sh"
+had_policy=0
+[ ! -e "$policy" ] || grep -q "$mark" "$policy" || had_policy=1
+log=$(mktemp "${TMPDIR:-/tmp}/vdc-deps.XXXXXX")
+put_back() {
+    [ $had_policy = 1 ] || rm -f "$policy"
+    if [ $had_etcd = 0 ] && command -v systemctl >/dev/null && [ -e /lib/systemd/system/etcd.service ]; then
+        systemctl disable -q --now etcd.service 2>/dev/null || true
+    fi
+}
+trap put_back EXIT
+if [ $had_policy = 0 ]; then
+    printf '#!/bin/sh\n# %s\nexit 101\n' "$mark" >"$policy"
     chmod 755 "$policy"
 fi
 export DEBIAN_FRONTEND=noninteractive
-log=$(mktemp "${TMPDIR:-/tmp}/vdc-deps.XXXXXX")
 echo "deps: installing ${#missing[@]} packages: ${missing[*]}"
 # An index from the last hour is fresh enough; a stale or absent one is not.
 if [ -z "$(find /var/lib/apt/lists -maxdepth 1 -name '*_Packages*' -mmin -60 2>/dev/null | head -n 1)" ]; then
@@ -80,7 +90,4 @@ apt-get install -y -qq --no-install-recommends "${missing[@]}" >"$log" 2>&1 || {
     }
 }
 rm -f "$log"
-if [ $had_etcd = 0 ] && command -v systemctl >/dev/null && [ -e /lib/systemd/system/etcd.service ]; then
-    systemctl disable -q --now etcd.service 2>/dev/null || true
-fi
 echo "deps: done"

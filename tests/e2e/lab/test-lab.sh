@@ -85,6 +85,12 @@ rm -rf "$dir/procs" "$dir/lab.conf"
 check "down cleans up after a crash that left no records" lab down
 check "no process, mount or cgroup of it is left" bash -c "! grep -lsxz 'VDC_LAB=$id' /proc/[0-9]*/environ &&
     ! grep -q ' $dir/' /proc/mounts && [ -z \"\$(find /sys/fs/cgroup -maxdepth 2 -name 'vdc-$id*')\" ]"
+mkdir -p "$work/other/etc"
+touch "$work/other/etc/passwd" "$work/other/vmlinuz"
+not_ours() { ! "$@" >"$work/refused" 2>&1 && grep -q 'vmlinuz, which no lab has made' "$work/refused"; }
+check "a folder that holds what no lab has made is refused" not_ours deploy/lab --dir "$work/other" up --no-daemons
+check "the quickstart refuses it as well" not_ours deploy/quickstart --dir "$work/other"
+check "nothing in it was touched" test -e "$work/other/etc/passwd"
 sleep 300 &
 stranger=$!
 lab up --no-daemons --nodes "n1=r1" >/dev/null 2>&1
