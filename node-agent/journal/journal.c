@@ -1,26 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How it works. Records are encoded into *batches* as they come. At most one batch is being written;
- * the one behind it grows meanwhile, and is written in one go when the first is durable. Where a
- * record falls (which segment, which offset) is decided when it is appended, because it is then
- * known: batches are written in order and nothing else writes.
+ * How it works. Records are encoded into *groups* as they come, under a mutex. A thread of the journal's
+ * own, the writer, takes the oldest group, writes it, syncs it, hands it back, and takes the next: while
+ * one group is on its way to the disk, the loop's thread fills the one behind it. Where a record falls
+ * (which segment, which offset) is decided when it is appended, because it is then known: groups are
+ * written in order and nothing else writes.
  *
- *     append -> [growing batch] -> write job: pwrite + fdatasync -> callbacks in order
- *                                  (a batch that begins a segment: into the spare file, then
- *                                   rename to its name and fsync(directory), so that a segment that
+ *     append -> [growing group] -> writer: write + sync -> [durable groups] -> callbacks in order
+ *                                  (a group that begins a segment: into the spare file, then rename
+ *                                   to its name and sync of the directory, so that a segment that
  *                                   has a name has a head)
  *
- * Three jobs run on the thread pool, at most one of each: write, make a spare segment, snapshot. Jobs
- * touch only their own arguments; all state belongs to the loop's thread.
+ * The spare segment is filled with zeros piece by piece, each piece a job on libuv's pool. Pieces keep
+ * pace with the records: when half of a segment is written, its successor is ready; when nothing is to be
+ * written, they follow one another. So a sync finds little of them before it. A snapshot is one
+ * job. Jobs touch only their own arguments; what the writer and the loop's thread share is marked.
  */
 #include <vdc/journal.h>
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include <vdc/base.h>
@@ -31,8 +32,19 @@
 #define MAGIC UINT32_C(0x4c4e524a)
 /* Between two tries to find space on a full disk. */
 #define SPARE_RETRY_MS 100
-/* Records of one batch: bounds the callbacks of one turn of the loop. */
-#define BATCH_RECORDS_MAX 4096
+/* Bytes of one piece of a spare: some 0.1 ms of a fast disk's time. */
+#define SPARE_PIECE (UINT64_C(128) << 10)
+/* Records of one group: bounds the callbacks of one turn of the loop. */
+#define GROUP_RECORDS_MAX 4096
+/* Least records of a group that is begun while callbacks run. */
+#define EAGER_RECORDS_MIN 16
+/* Weight of the newest measurement of how long a sync and a callback take: one in so many. */
+#define SMOOTHING 8
+/* A write ends at a multiple of this, filled with zeros: a part of a page that is not in memory would be
+ * read first. */
+#define PAGE 4096
+/* Groups that are kept for use again. */
+#define IDLE_GROUPS_MAX 4
 
 struct waiter {
     uint64_t sequence;
@@ -40,51 +52,51 @@ struct waiter {
     void *ctx;
 };
 
-struct batch {
+struct group {
     struct vdc_buf bytes;
+    size_t frames; /* bytes without the zeros at the end */
     uint64_t first_sequence;
     uint64_t offset; /* in its segment */
     bool rotates;    /* begins a new segment, offset 0 */
     struct waiter *waiters;
     size_t waiters_len;
     size_t waiters_cap;
-    struct batch *next;
+    struct group *next;
+};
+
+struct group_queue {
+    struct group *head;
+    struct group *last;
 };
 
 struct vdc_journal {
     uint32_t magic;
     uv_loop_t *loop;
-    char *dir;
-    int dir_fd;
+    char *path;
+    struct journal_dir dir;
     int lock_fd;
     uint64_t segment_bytes;
 
+    /* The loop's thread alone. */
     uint64_t appended; /* last sequence appended; >= durable */
     uint64_t durable;
     uint64_t written_bytes; /* of frames, ever */
     uint64_t snapshot_mark; /* written_bytes when the last snapshot was taken */
-
-    int fd; /* of the segment that is written; -1: none yet */
     struct vdc_prng salts;
-    uint32_t salt;      /* of the segment of the last batch */
-    uint64_t tail;      /* where the next frame goes in the segment of the last batch */
-    struct batch *head; /* the next to be written */
-    struct batch *last;
-    uint64_t queued_bytes;
+    uint32_t salt; /* of the segment of the last group */
+    uint64_t tail; /* where the next frame goes in the segment of the last group */
+    struct group *idle;
+    unsigned idle_len;
+    uv_async_t written; /* the writer has handed groups back */
 
-    struct batch *writing;
-    uv_work_t write_work;
-    int write_fd;
-    int rotated_fd; /* the segment before, to be closed */
-
-    int spare_fd; /* -1: none */
-    bool spare_busy;
-    bool spare_failed;
+    struct journal_spare spare; /* being made */
+    bool spare_busy;            /* a job has it */
+    bool spare_failed;          /* the last try; until the next succeeds */
     uint64_t spare_failed_at_ms;
-    struct vdc_err spare_err;
+    struct vdc_err spare_err; /* of the last try that failed */
     uv_work_t spare_work;
-    int spare_new_fd;
-    enum vdc_rc spare_rc;
+    enum vdc_rc spare_rc; /* the job's */
+    struct vdc_err spare_job_err;
 
     bool snapshot_busy;    /* taken, perhaps waiting for its sequence to be durable */
     bool snapshot_started; /* its job runs */
@@ -97,41 +109,292 @@ struct vdc_journal {
     struct vdc_err snapshot_err;
     uv_work_t snapshot_work;
 
+    uint64_t tell_ns; /* how long a callback takes, smoothed */
+
     bool in_callback; /* the caller's code runs: nothing is freed under it */
     bool closing;
+    bool closed;
     void (*on_closed)(void *ctx);
     void *closed_ctx;
+
+    /* Shared with the writer, under the mutex. */
+    uv_thread_t writer;
+    uv_mutex_t mutex;
+    uv_cond_t wake;
+    struct group_queue queued;
+    struct group_queue done;
+    uint64_t queued_bytes;     /* of groups that are not durable */
+    unsigned queued_rotations; /* groups in `queued` that begin a segment */
+    bool writing;              /* the writer has a group */
+    bool renaming;             /* ... which takes the spare, whose name still leads to it */
+    bool held;                 /* callbacks run: the writer waits for so many records: */
+    size_t eager_records;
+    uint64_t sync_ns; /* how long a group takes to become durable, smoothed */
+    bool stop;
+    int spare_fd; /* -1: none */
+
+    /* The writer's. */
+    int fd; /* of the segment that is written; -1: none yet */
 };
 
 static void pump(struct vdc_journal *j);
 
 /* What is on the disk is unknown now, and memory is ahead of it. The next start reads what is there;
- * going on could acknowledge what a crash would take back (fsync reports an error once). */
+ * going on could acknowledge what a crash would take back (a sync reports an error once). */
 VDC_NORETURN static void die(const struct vdc_journal *j, const char *what,
                              const struct vdc_err *err)
 {
-    (void)fprintf(stderr, "journal %s: %s: %s -> end the process\n", j->dir, what, err->text);
+    (void)fprintf(stderr, "journal %s: %s: %s -> end the process\n", j->path, what, err->text);
     abort();
 }
 
-static void batch_destroy(struct batch *batch)
+VDC_NORETURN static void die_code(const struct vdc_journal *j, const char *what, int code)
 {
-    vdc_buf_deinit(&batch->bytes);
-    free(batch->waiters);
-    free(batch);
+    struct vdc_err err = {0};
+    (void)vdc_err_errno(&err, -code, "%s", what);
+    die(j, "write", &err);
 }
 
-/* --- spare segment --- */
+static void group_destroy(struct group *group)
+{
+    vdc_buf_deinit(&group->bytes);
+    free(group->waiters);
+    free(group);
+}
+
+static void queue_push(struct group_queue *queue, struct group *group)
+{
+    group->next = NULL;
+    if (queue->last != NULL) {
+        queue->last->next = group;
+    } else {
+        queue->head = group;
+    }
+    queue->last = group;
+}
+
+static struct group *queue_pop(struct group_queue *queue)
+{
+    struct group *group = queue->head;
+    if (group != NULL) {
+        queue->head = group->next;
+        queue->last = queue->head == NULL ? NULL : queue->last;
+    }
+    return group;
+}
+
+/* --- the writer --- */
+
+/* Waits for a group; NULL: the journal is closed. Called and returning with the mutex held. */
+static struct group *next_group(struct vdc_journal *j)
+{
+    for (;;) {
+        const struct group *group = j->queued.head;
+        if (j->stop) {
+            return NULL;
+        }
+        if (group != NULL && !(group->rotates && j->spare_fd < 0) &&
+            !(j->held && group->waiters_len < j->eager_records)) {
+            return queue_pop(&j->queued);
+        }
+        uv_cond_wait(&j->wake, &j->mutex);
+    }
+}
+
+/* Fills up to the end of a page. */
+static void pad_group(const struct vdc_journal *j, struct group *group)
+{
+    uint64_t end = group->offset + group->bytes.len;
+    uint64_t padded = VDC_MAX(end, VDC_MIN((end + PAGE - 1) / PAGE * PAGE, j->segment_bytes));
+    size_t more = (size_t)(padded - end);
+    group->frames = group->bytes.len;
+    if (more > 0) {
+        memset(vdc_buf_reserve(&group->bytes, more), 0, more);
+        group->bytes.len += more;
+        group->bytes.data[group->bytes.len] = 0;
+    }
+}
+
+static void write_group(struct vdc_journal *j, struct group *group, int fd)
+{
+    const struct vdc_journal_disk *disk = j->dir.disk;
+    struct vdc_err err = {0};
+    pad_group(j, group);
+    if (journal_write_all(disk, fd, group->bytes.data, group->bytes.len, group->offset, &err) !=
+        VDC_RC_OK) {
+        die(j, "write", &err);
+    }
+    int code = disk->sync(disk->ctx, fd);
+    if (code < 0) {
+        die_code(j, "sync a segment", code);
+    }
+    if (group->rotates) {
+        char name[JOURNAL_NAME_CAP];
+        journal_segment_name(name, group->first_sequence);
+        code = disk->rename(disk->ctx, j->dir.fd, JOURNAL_SPARE, name);
+        code = code < 0 ? code : disk->sync_dir(disk->ctx, j->dir.fd);
+        if (code < 0) {
+            die_code(j, "begin a segment", code);
+        }
+    }
+}
+
+static uint64_t smooth(uint64_t before, uint64_t now)
+{
+    return before == 0 ? now : (before * (SMOOTHING - 1) + now) / SMOOTHING;
+}
+
+static void writer_main(void *arg)
+{
+    struct vdc_journal *j;
+    VDC_CAST(j, arg, MAGIC);
+    uv_mutex_lock(&j->mutex);
+    for (struct group *group; (group = next_group(j)) != NULL;) {
+        int before = j->fd;
+        if (group->rotates) {
+            j->fd = j->spare_fd;
+            j->spare_fd = -1;
+            j->renaming = true;
+            j->queued_rotations--;
+        }
+        j->writing = true;
+        uv_mutex_unlock(&j->mutex);
+        uint64_t begun = uv_hrtime();
+        write_group(j, group, j->fd);
+        uint64_t spent = uv_hrtime() - begun;
+        if (group->rotates && before >= 0) {
+            j->dir.disk->close(j->dir.disk->ctx, before);
+        }
+        uv_mutex_lock(&j->mutex);
+        j->sync_ns = smooth(j->sync_ns, spent);
+        j->writing = false;
+        j->renaming = false;
+        j->queued_bytes -= group->frames;
+        queue_push(&j->done, group);
+        VDC_ASSERT(uv_async_send(&j->written) == 0);
+    }
+    uv_mutex_unlock(&j->mutex);
+}
+
+static void recycle_group(struct vdc_journal *j, struct group *group)
+{
+    if (j->idle_len == IDLE_GROUPS_MAX) {
+        group_destroy(group);
+        return;
+    }
+    vdc_buf_clear(&group->bytes);
+    group->waiters_len = 0;
+    group->next = j->idle;
+    j->idle = group;
+    j->idle_len++;
+}
+
+/* All of a group is durable, so all of it is before the first callback: the last one may speak for the
+ * others. */
+static void tell_group(struct vdc_journal *j, const struct group *group)
+{
+    j->durable = group->waiters[group->waiters_len - 1].sequence;
+    for (size_t i = 0; i < group->waiters_len; i++) {
+        const struct waiter *waiter = &group->waiters[i];
+        if (waiter->done != NULL) {
+            waiter->done(waiter->ctx, waiter->sequence);
+        }
+    }
+}
+
+/* The answer to one acknowledgement is often the next request, so a group fills while callbacks run. Is
+ * the disk slower than they are, the writer waits for their end: all requests shall share one sync, not
+ * the first have one for itself and the rest stand behind it. Is it faster, it would idle meanwhile: then
+ * it begins with as many records as come during one sync, and disk and callbacks work side by side. */
+static size_t eager_records(const struct vdc_journal *j, uint64_t sync_ns)
+{
+    uint64_t outstanding = j->appended - j->durable;
+    uint64_t during_sync = sync_ns / VDC_MAX(j->tell_ns, 1);
+    return during_sync >= outstanding ? SIZE_MAX : VDC_MAX((size_t)during_sync, EAGER_RECORDS_MIN);
+}
+
+static void tell_groups(struct vdc_journal *j, struct group_queue *done)
+{
+    uint64_t begun = uv_hrtime();
+    uint64_t records = 0;
+    j->in_callback = true;
+    for (struct group *group; (group = queue_pop(done)) != NULL;) {
+        records += group->waiters_len;
+        tell_group(j, group);
+        recycle_group(j, group);
+    }
+    j->in_callback = false;
+    if (records > 0) {
+        j->tell_ns = smooth(j->tell_ns, (uv_hrtime() - begun) / records);
+    }
+}
+
+static void on_written(uv_async_t *async)
+{
+    struct vdc_journal *j;
+    VDC_CAST(j, async->data, MAGIC);
+    uv_mutex_lock(&j->mutex);
+    struct group_queue done = j->done;
+    j->done = (struct group_queue){0};
+    j->held = true;
+    j->eager_records = eager_records(j, j->sync_ns);
+    uv_mutex_unlock(&j->mutex);
+    tell_groups(j, &done);
+    uv_mutex_lock(&j->mutex);
+    j->held = false;
+    uv_cond_signal(&j->wake);
+    uv_mutex_unlock(&j->mutex);
+    if (j->durable == j->appended) {
+        uv_unref((uv_handle_t *)&j->written);
+    }
+    pump(j);
+}
+
+/* --- the spare segment --- */
+
+struct progress {
+    bool renaming; /* JOURNAL_SPARE still is the name of the segment that is written */
+    bool has_spare;
+    bool waits; /* a group cannot be written before there is a spare ... */
+    bool stuck; /* ... and nothing else is under way */
+    bool busy;  /* something is to be written */
+};
+
+static struct progress look(struct vdc_journal *j)
+{
+    uv_mutex_lock(&j->mutex);
+    const struct group *head = j->queued.head;
+    bool has_spare = j->spare_fd >= 0;
+    struct progress now = {
+        .renaming = j->renaming,
+        .has_spare = has_spare,
+        .waits = j->queued_rotations > 0 && !has_spare,
+        .stuck = !j->writing && j->done.head == NULL && head != NULL && head->rotates && !has_spare,
+        .busy = j->writing || head != NULL,
+    };
+    uv_mutex_unlock(&j->mutex);
+    return now;
+}
 
 static void spare_job(uv_work_t *work)
 {
     struct vdc_journal *j;
     VDC_CAST(j, work->data, MAGIC);
-    if (j->spare_failed) {
-        /* Records wait for space: try at a pace that a full disk can bear. */
+    if (j->spare_failed && j->spare.fd < 0) {
+        /* Records may wait for space: try at a pace that a full disk can bear. */
         (void)usleep(SPARE_RETRY_MS * 1000);
     }
-    j->spare_rc = journal_make_spare(j->dir_fd, j->segment_bytes, &j->spare_new_fd, &j->spare_err);
+    j->spare_rc = journal_fill_spare(&j->dir, &j->spare, SPARE_PIECE, &j->spare_job_err);
+}
+
+static void give_spare(struct vdc_journal *j)
+{
+    uv_mutex_lock(&j->mutex);
+    j->spare_fd = j->spare.fd;
+    uv_cond_signal(&j->wake);
+    uv_mutex_unlock(&j->mutex);
+    j->spare.fd = -1;
+    j->spare.ready = false;
 }
 
 static void spare_done(uv_work_t *work, int status)
@@ -140,111 +403,38 @@ static void spare_done(uv_work_t *work, int status)
     VDC_CAST(j, work->data, MAGIC);
     VDC_ASSERT(status == 0);
     j->spare_busy = false;
-    j->spare_failed = j->spare_rc != VDC_RC_OK;
-    if (j->spare_rc == VDC_RC_OK) {
-        j->spare_fd = j->spare_new_fd;
-    } else if (j->spare_rc == VDC_RC_NO_SPACE) {
+    if (j->spare_rc == VDC_RC_NO_SPACE) {
+        j->spare_failed = true;
         j->spare_failed_at_ms = uv_now(j->loop);
-    } else {
-        die(j, "make a segment", &j->spare_err);
+        j->spare_err = j->spare_job_err;
+    } else if (j->spare_rc != VDC_RC_OK) {
+        die(j, "make a segment", &j->spare_job_err);
+    } else if (j->spare.ready) {
+        j->spare_failed = false;
+        give_spare(j);
     }
     pump(j);
-}
-
-/* Whether a queued batch cannot be written before there is a spare. */
-static bool waits_for_spare(const struct vdc_journal *j)
-{
-    bool rotates = false;
-    for (const struct batch *batch = j->head; batch != NULL; batch = batch->next) {
-        rotates = rotates || batch->rotates;
-    }
-    return rotates && j->spare_fd < 0;
 }
 
 static void start_spare(struct vdc_journal *j)
 {
-    bool waits = waits_for_spare(j);
+    struct progress now = look(j);
     /* Until a rotating write has renamed the spare that it took, the name still leads to that file: a
      * new spare would truncate and zero the segment that is being written. */
-    bool renaming = j->writing != NULL && j->writing->rotates;
-    if (renaming || j->spare_busy || j->spare_fd >= 0 ||
-        (j->closing && (!waits || j->spare_failed))) {
+    if (now.renaming || now.has_spare || j->spare_busy ||
+        (j->closing && (!now.waits || j->spare_failed))) {
         return;
     }
-    if (j->spare_failed && !waits && uv_now(j->loop) - j->spare_failed_at_ms < SPARE_RETRY_MS) {
+    if (j->spare_failed && j->spare.fd < 0 && !now.waits &&
+        uv_now(j->loop) - j->spare_failed_at_ms < SPARE_RETRY_MS) {
         return;
+    }
+    if (j->spare.fd >= 0 && now.busy && !now.waits && j->spare.filled > 2 * j->tail) {
+        return; /* ahead of the records */
     }
     j->spare_busy = true;
     j->spare_work.data = j;
     VDC_ASSERT(uv_queue_work(j->loop, &j->spare_work, spare_job, spare_done) == 0);
-}
-
-/* --- writing --- */
-
-static void write_job(uv_work_t *work)
-{
-    struct vdc_journal *j;
-    VDC_CAST(j, work->data, MAGIC);
-    const struct batch *batch = j->writing;
-    struct vdc_err err = {0};
-    char name[JOURNAL_NAME_CAP];
-    journal_segment_name(name, batch->first_sequence);
-    if (journal_write_all(j->write_fd, batch->bytes.data, batch->bytes.len, batch->offset, &err) !=
-            VDC_RC_OK ||
-        journal_sync(j->write_fd, "segment", &err) != VDC_RC_OK) {
-        die(j, "write", &err);
-    }
-    if (batch->rotates &&
-        (renameat(j->dir_fd, JOURNAL_SPARE, j->dir_fd, name) != 0 || fsync(j->dir_fd) != 0)) {
-        (void)vdc_err_errno(&err, errno, "rename %s to %s", JOURNAL_SPARE, name);
-        die(j, "begin a segment", &err);
-    }
-}
-
-static void write_done(uv_work_t *work, int status)
-{
-    struct vdc_journal *j;
-    VDC_CAST(j, work->data, MAGIC);
-    VDC_ASSERT(status == 0);
-    struct batch *batch = j->writing;
-    j->writing = NULL;
-    if (j->rotated_fd >= 0) {
-        (void)close(j->rotated_fd);
-        j->rotated_fd = -1;
-    }
-    j->queued_bytes -= batch->bytes.len;
-    j->in_callback = true;
-    for (size_t i = 0; i < batch->waiters_len; i++) {
-        const struct waiter *waiter = &batch->waiters[i];
-        j->durable = waiter->sequence;
-        if (waiter->done != NULL) {
-            waiter->done(waiter->ctx, waiter->sequence);
-        }
-    }
-    j->in_callback = false;
-    batch_destroy(batch);
-    pump(j);
-}
-
-static void start_write(struct vdc_journal *j)
-{
-    struct batch *batch = j->head;
-    if (batch == NULL || j->writing != NULL || (batch->rotates && j->spare_fd < 0)) {
-        return;
-    }
-    j->head = batch->next;
-    if (j->head == NULL) {
-        j->last = NULL;
-    }
-    if (batch->rotates) {
-        j->rotated_fd = j->fd;
-        j->fd = j->spare_fd;
-        j->spare_fd = -1;
-    }
-    j->write_fd = j->fd;
-    j->writing = batch;
-    j->write_work.data = j;
-    VDC_ASSERT(uv_queue_work(j->loop, &j->write_work, write_job, write_done) == 0);
 }
 
 /* --- snapshot --- */
@@ -253,10 +443,10 @@ static void snapshot_job(uv_work_t *work)
 {
     struct vdc_journal *j;
     VDC_CAST(j, work->data, MAGIC);
-    j->snapshot_rc = journal_write_snapshot(j->dir_fd, j->snapshot_sequence, j->snapshot.data,
+    j->snapshot_rc = journal_write_snapshot(&j->dir, j->snapshot_sequence, j->snapshot.data,
                                             j->snapshot.len, &j->snapshot_err);
     if (j->snapshot_rc == VDC_RC_OK) {
-        journal_drop_old(j->dir_fd, j->snapshot_sequence);
+        journal_drop_old(&j->dir, j->snapshot_sequence);
     }
 }
 
@@ -315,42 +505,69 @@ enum vdc_rc vdc_journal_snapshot(struct vdc_journal *j, uint64_t sequence, struc
 
 /* --- what to do next --- */
 
-static void finish_close(struct vdc_journal *j)
+static void free_journal(uv_handle_t *handle)
 {
-    /* A batch that waits for space was never acknowledged, and never will be. */
-    bool stuck = waits_for_spare(j) && j->spare_failed && !j->spare_busy;
-    bool waits = j->snapshot_busy && (j->snapshot_started || !stuck);
-    if (!j->closing || j->in_callback || j->writing != NULL || (j->head != NULL && !stuck) ||
-        j->spare_busy || waits) {
-        return;
-    }
-    while (j->head != NULL) {
-        struct batch *batch = j->head;
-        j->head = batch->next;
-        batch_destroy(batch);
-    }
-    if (j->fd >= 0) {
-        (void)close(j->fd);
-    }
-    if (j->spare_fd >= 0) {
-        (void)close(j->spare_fd);
-    }
-    (void)close(j->dir_fd);
-    (void)close(j->lock_fd);
+    struct vdc_journal *j;
+    VDC_CAST(j, handle->data, MAGIC);
     void (*on_closed)(void *ctx) = j->on_closed;
     void *ctx = j->closed_ctx;
-    vdc_buf_deinit(&j->snapshot);
-    free(j->dir);
+    uv_cond_destroy(&j->wake);
+    uv_mutex_destroy(&j->mutex);
     j->magic = 0;
+    free(j->path);
     free(j);
     if (on_closed != NULL) {
         on_closed(ctx);
     }
 }
 
+static void destroy_groups(struct group *group)
+{
+    while (group != NULL) {
+        struct group *next = group->next;
+        group_destroy(group);
+        group = next;
+    }
+}
+
+/* Files and memory; the writer is gone or never was. */
+static void release(struct vdc_journal *j)
+{
+    const int fds[] = {j->fd, j->spare_fd, j->spare.fd, j->lock_fd};
+    for (size_t i = 0; i < VDC_COUNT_OF(fds); i++) {
+        if (fds[i] >= 0) {
+            j->dir.disk->close(j->dir.disk->ctx, fds[i]);
+        }
+    }
+    journal_close_dir(&j->dir);
+    destroy_groups(j->queued.head);
+    destroy_groups(j->idle);
+    vdc_buf_deinit(&j->snapshot);
+}
+
+static void finish_close(struct vdc_journal *j)
+{
+    if (!j->closing || j->closed || j->in_callback || j->spare_busy) {
+        return;
+    }
+    /* A group that waits for space was never acknowledged, and never will be. */
+    bool stuck = j->spare_failed && look(j).stuck;
+    bool snapshot_waits = j->snapshot_busy && (j->snapshot_started || !stuck);
+    if ((j->durable != j->appended && !stuck) || snapshot_waits) {
+        return;
+    }
+    j->closed = true;
+    uv_mutex_lock(&j->mutex);
+    j->stop = true;
+    uv_cond_signal(&j->wake);
+    uv_mutex_unlock(&j->mutex);
+    VDC_ASSERT(uv_thread_join(&j->writer) == 0);
+    release(j);
+    uv_close((uv_handle_t *)&j->written, free_journal);
+}
+
 static void pump(struct vdc_journal *j)
 {
-    start_write(j);
     start_spare(j);
     start_snapshot(j);
     finish_close(j);
@@ -358,32 +575,34 @@ static void pump(struct vdc_journal *j)
 
 /* --- appending --- */
 
-static struct batch *growing_batch(struct vdc_journal *j, uint64_t sequence, uint64_t frame_bytes)
+/* The mutex is held. */
+static struct group *growing_group(struct vdc_journal *j, uint64_t sequence, uint64_t frame_bytes)
 {
-    struct batch *batch = j->last;
+    struct group *group = j->queued.last;
     bool full = j->tail + frame_bytes > j->segment_bytes && j->tail > VDC_JOURNAL_HEAD_BYTES;
     bool rotates = full || j->tail == 0;
-    if (batch != NULL && !rotates && batch->waiters_len < BATCH_RECORDS_MAX) {
-        return batch;
+    if (group != NULL && !rotates && group->waiters_len < GROUP_RECORDS_MAX) {
+        return group;
     }
-    batch = VDC_NEW(struct batch);
-    batch->first_sequence = sequence;
-    batch->rotates = rotates;
+    group = j->idle;
+    if (group != NULL) {
+        j->idle = group->next;
+        j->idle_len--;
+    } else {
+        group = VDC_NEW(struct group);
+    }
+    group->first_sequence = sequence;
+    group->rotates = rotates;
+    group->offset = rotates ? 0 : j->tail;
     if (rotates) {
         j->salt = (uint32_t)vdc_prng_next(&j->salts);
-        vdc_journal_head_encode(sequence, j->salt, &batch->bytes);
+        vdc_journal_head_encode(sequence, j->salt, &group->bytes);
         j->tail = VDC_JOURNAL_HEAD_BYTES;
         j->queued_bytes += VDC_JOURNAL_HEAD_BYTES;
-    } else {
-        batch->offset = j->tail;
+        j->queued_rotations++;
     }
-    if (j->last != NULL) {
-        j->last->next = batch;
-    } else {
-        j->head = batch;
-    }
-    j->last = batch;
-    return batch;
+    queue_push(&j->queued, group);
+    return group;
 }
 
 void vdc_journal_append(struct vdc_journal *j, uint64_t sequence, const void *data, size_t len,
@@ -391,17 +610,23 @@ void vdc_journal_append(struct vdc_journal *j, uint64_t sequence, const void *da
 {
     VDC_ASSERT(sequence == j->appended + 1 && !j->closing);
     uint64_t bytes = VDC_JOURNAL_FRAME_BYTES(len);
-    struct batch *batch = growing_batch(j, sequence, bytes);
-    vdc_journal_frame_encode(sequence, batch->first_sequence, j->salt, data, len, &batch->bytes);
-    VDC_GROW(batch->waiters, batch->waiters_cap, batch->waiters_len + 1);
-    batch->waiters[batch->waiters_len++] =
+    uv_mutex_lock(&j->mutex);
+    struct group *group = growing_group(j, sequence, bytes);
+    vdc_journal_frame_encode(sequence, group->first_sequence, j->salt, data, len, &group->bytes);
+    VDC_GROW(group->waiters, group->waiters_cap, group->waiters_len + 1);
+    group->waiters[group->waiters_len++] =
         (struct waiter){.sequence = sequence, .done = done, .ctx = ctx};
+    j->queued_bytes += bytes;
+    if (!j->writing && (!j->held || group->waiters_len == j->eager_records)) {
+        uv_cond_signal(&j->wake);
+    }
+    uv_mutex_unlock(&j->mutex);
+    if (j->durable == j->appended) {
+        uv_ref((uv_handle_t *)&j->written);
+    }
     j->appended = sequence;
     j->tail += bytes;
-    j->queued_bytes += bytes;
     j->written_bytes += bytes;
-    /* The answer to one acknowledgement is often the next request: all that are asked from within the
-     * callbacks of one group shall be in the next, not one of them alone and the rest behind it. */
     if (!j->in_callback) {
         pump(j);
     }
@@ -416,14 +641,18 @@ static uint64_t frame_bytes_max(const struct vdc_journal *j)
 enum vdc_rc vdc_journal_check_space(struct vdc_journal *j, struct vdc_err *err)
 {
     uint64_t queue_max = VDC_MIN(VDC_JOURNAL_QUEUE_MAX, j->segment_bytes / 2);
-    if (j->queued_bytes > queue_max) {
+    uv_mutex_lock(&j->mutex);
+    uint64_t queued = j->queued_bytes;
+    bool has_spare = j->spare_fd >= 0;
+    bool waits = j->queued_rotations > 0 && !has_spare;
+    uv_mutex_unlock(&j->mutex);
+    if (queued > queue_max) {
         return vdc_err_set(err, VDC_RC_LIMIT, "journal: %" PRIu64 " bytes wait for the disk",
-                           j->queued_bytes);
+                           queued);
     }
     /* The queue holds at most half a segment, so one spare is enough for all that it can need. */
     uint64_t left = j->tail == 0 || j->tail > j->segment_bytes ? 0 : j->segment_bytes - j->tail;
-    bool waits = waits_for_spare(j);
-    if (j->spare_fd >= 0 || (left >= frame_bytes_max(j) && !waits)) {
+    if (has_spare || (left >= frame_bytes_max(j) && !waits)) {
         return VDC_RC_OK;
     }
     start_spare(j);
@@ -431,7 +660,10 @@ enum vdc_rc vdc_journal_check_space(struct vdc_journal *j, struct vdc_err *err)
     if (!j->spare_failed) {
         return VDC_RC_OK;
     }
-    return vdc_err_set(err, VDC_RC_NO_SPACE, "journal %s: %s", j->dir, j->spare_err.text);
+    return vdc_err_set(err, VDC_RC_NO_SPACE,
+                       "journal %s: %s; make room there for %" PRIu64
+                       " KiB: it is tried again by itself, and nothing is lost",
+                       j->path, j->spare_err.text, j->segment_bytes >> 10);
 }
 
 uint64_t vdc_journal_durable(const struct vdc_journal *j)
@@ -448,57 +680,69 @@ uint64_t vdc_journal_replay_bytes(const struct vdc_journal *j)
 
 static enum vdc_rc take_lock(struct vdc_journal *j, struct vdc_err *err)
 {
-    j->lock_fd = openat(j->dir_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (j->lock_fd < 0) {
-        return vdc_err_errno(err, errno, "open lock");
+    j->lock_fd = j->dir.disk->lock(j->dir.disk->ctx, j->dir.fd);
+    if (j->lock_fd == -EWOULDBLOCK) {
+        return vdc_err_set(err, VDC_RC_CONFLICT, "another process has it open");
     }
-    if (flock(j->lock_fd, LOCK_EX | LOCK_NB) != 0) {
-        if (errno == EWOULDBLOCK) {
-            return vdc_err_set(err, VDC_RC_CONFLICT, "another process has it open");
-        }
-        return vdc_err_errno(err, errno, "lock");
-    }
-    return VDC_RC_OK;
+    return j->lock_fd >= 0 ? VDC_RC_OK : vdc_err_errno(err, -j->lock_fd, "lock");
 }
 
 /* Opens the last segment and makes what lies behind its last record zero again. */
 static enum vdc_rc open_tail(struct vdc_journal *j, const struct journal_tail *tail,
                              const struct vdc_journal_report *report, struct vdc_err *err)
 {
+    const struct vdc_journal_disk *disk = j->dir.disk;
     char name[JOURNAL_NAME_CAP];
     journal_segment_name(name, tail->segment_first);
-    j->fd = openat(j->dir_fd, name, O_RDWR | O_CLOEXEC);
-    if (j->fd < 0) {
-        return vdc_err_errno(err, errno, "open %s", name);
-    }
-    enum vdc_rc rc = VDC_RC_OK;
-    if (report->torn_bytes > 0) {
-        rc = journal_zero(j->fd, tail->offset, tail->bytes, err);
-        if (rc == VDC_RC_OK) {
-            rc = journal_sync(j->fd, name, err);
-        }
+    j->fd = disk->open(disk->ctx, j->dir.fd, name, false);
+    int code = VDC_MIN(j->fd, 0);
+    if (code == 0 && report->torn_bytes > 0) {
+        code = disk->zero(disk->ctx, j->fd, tail->offset, tail->bytes);
+        code = code < 0 ? code : disk->sync(disk->ctx, j->fd);
     }
     j->tail = tail->offset;
     j->salt = tail->salt;
-    return rc == VDC_RC_OK ? rc : vdc_err_wrap(err, "cut the torn end of %s", name);
+    return code == 0 ? VDC_RC_OK : vdc_err_errno(err, -code, "cut the torn end of %s", name);
 }
 
 /* The spare that a first append needs, made now, so that a full disk is found at the start. */
 static enum vdc_rc open_without_tail(struct vdc_journal *j, struct vdc_err *err)
 {
-    return journal_make_spare(j->dir_fd, j->segment_bytes, &j->spare_fd, err);
+    enum vdc_rc rc = journal_fill_spare(&j->dir, &j->spare, j->segment_bytes, err);
+    if (rc == VDC_RC_OK) {
+        j->spare_fd = j->spare.fd;
+        j->spare.fd = -1;
+        j->spare.ready = false;
+    }
+    return rc;
 }
 
-static void destroy_unopened(struct vdc_journal *j)
+static enum vdc_rc open_files(struct vdc_journal *j, const struct vdc_journal_options *options,
+                              struct journal_tail *tail, struct vdc_journal_report *report,
+                              struct vdc_err *err)
 {
-    const int fds[] = {j->fd, j->spare_fd, j->dir_fd, j->lock_fd};
-    for (size_t i = 0; i < VDC_COUNT_OF(fds); i++) {
-        if (fds[i] >= 0) {
-            (void)close(fds[i]);
-        }
+    enum vdc_rc rc = journal_open_dir(options, true, &j->dir, err);
+    if (rc == VDC_RC_OK) {
+        rc = take_lock(j, err);
     }
-    free(j->dir);
-    free(j);
+    if (rc == VDC_RC_OK) {
+        rc = journal_recover(&j->dir, options, tail, report, err);
+    }
+    if (rc == VDC_RC_OK) {
+        rc = tail->has_segment ? open_tail(j, tail, report, err) : open_without_tail(j, err);
+    }
+    return rc;
+}
+
+static void start_writer(struct vdc_journal *j)
+{
+    VDC_ASSERT(uv_mutex_init(&j->mutex) == 0);
+    VDC_ASSERT(uv_cond_init(&j->wake) == 0);
+    VDC_ASSERT(uv_async_init(j->loop, &j->written, on_written) == 0);
+    j->written.data = j;
+    /* It keeps the loop running only while something is to be told. */
+    uv_unref((uv_handle_t *)&j->written);
+    VDC_ASSERT(uv_thread_create(&j->writer, writer_main, j) == 0);
 }
 
 enum vdc_rc vdc_journal_open(struct vdc_journal **out, uv_loop_t *loop,
@@ -510,29 +754,24 @@ enum vdc_rc vdc_journal_open(struct vdc_journal **out, uv_loop_t *loop,
     struct vdc_journal *j = VDC_NEW(struct vdc_journal);
     j->magic = MAGIC;
     j->loop = loop;
-    j->dir = vdc_strdup(options->dir);
+    j->path = vdc_strdup(options->dir);
     vdc_prng_init(&j->salts, options->seed);
     j->segment_bytes =
         options->segment_bytes == 0 ? VDC_JOURNAL_SEGMENT_BYTES : options->segment_bytes;
-    j->dir_fd = j->lock_fd = j->fd = j->spare_fd = j->rotated_fd = -1;
+    j->dir.fd = j->lock_fd = j->fd = j->spare_fd = -1;
+    j->spare = (struct journal_spare){.fd = -1, .bytes = j->segment_bytes};
     struct journal_tail tail = {0};
-    enum vdc_rc rc = journal_open_dir(options->dir, true, &j->dir_fd, err);
-    if (rc == VDC_RC_OK) {
-        rc = take_lock(j, err);
-    }
-    if (rc == VDC_RC_OK) {
-        rc = journal_recover(j->dir_fd, options, &tail, report, err);
-    }
-    if (rc == VDC_RC_OK) {
-        rc = tail.has_segment ? open_tail(j, &tail, report, err) : open_without_tail(j, err);
-    }
+    enum vdc_rc rc = open_files(j, options, &tail, report, err);
     if (rc != VDC_RC_OK) {
-        destroy_unopened(j);
+        release(j);
+        free(j->path);
+        free(j);
         return vdc_err_wrap(err, "journal %s", options->dir);
     }
     j->appended = j->durable = tail.last_sequence;
     j->written_bytes = tail.replay_bytes;
-    journal_drop_old(j->dir_fd, report->snapshot_sequence);
+    journal_drop_old(&j->dir, report->snapshot_sequence);
+    start_writer(j);
     *out = j;
     pump(j);
     return VDC_RC_OK;

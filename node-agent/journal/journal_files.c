@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The files of the directory. Codes of the disk are errno values, negated; here they become errors
+ * with a sentence.
+ */
 #include "journal_internal.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <vdc/base.h>
 
-/* Bytes of one write of zeros: large enough that system calls do not matter. */
-#define ZERO_CHUNK (UINT32_C(1) << 18)
 /* Files in the directory that are looked at: segments between two snapshots are a handful. */
 #define FILES_MAX 100000
+/* Behind the name of a snapshot that is being written. */
+#define TEMPORARY ".tmp"
 
 void journal_segment_name(char name[JOURNAL_NAME_CAP], uint64_t first_sequence)
 {
@@ -41,13 +41,6 @@ static bool parse_name(const char *name, const char *prefix,
     return strcmp(name, again) == 0;
 }
 
-static int compare_segments(const void *a, const void *b)
-{
-    const struct journal_segment *x = a;
-    const struct journal_segment *y = b;
-    return x->first_sequence < y->first_sequence ? -1 : x->first_sequence > y->first_sequence;
-}
-
 static int compare_u64(const void *a, const void *b)
 {
     uint64_t x = *(const uint64_t *)a;
@@ -55,54 +48,47 @@ static int compare_u64(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-static void list_one(int dir_fd, const char *name, struct journal_listing *out)
+struct list_walk {
+    struct journal_listing *out;
+    uint32_t files;
+};
+
+static int list_one(void *arg, const char *name)
 {
+    struct list_walk *walk = arg;
+    struct journal_listing *out = walk->out;
     uint64_t number;
-    struct stat st;
-    if (parse_name(name, "journal-", journal_segment_name, &number) &&
-        fstatat(dir_fd, name, &st, 0) == 0) {
+    if (++walk->files > FILES_MAX) {
+        return -EFBIG;
+    }
+    if (parse_name(name, "journal-", journal_segment_name, &number)) {
         VDC_GROW(out->segments, out->segments_cap, out->segments_len + 1);
-        out->segments[out->segments_len++] =
-            (struct journal_segment){.first_sequence = number, .bytes = (uint64_t)st.st_size};
+        out->segments[out->segments_len++] = number;
     } else if (parse_name(name, "snapshot-", journal_snapshot_name, &number)) {
         VDC_GROW(out->snapshots, out->snapshots_cap, out->snapshots_len + 1);
         out->snapshots[out->snapshots_len++] = number;
     }
+    return 0;
 }
 
-enum vdc_rc journal_list(int dir_fd, struct journal_listing *out, struct vdc_err *err)
+enum vdc_rc journal_list(const struct journal_dir *dir, struct journal_listing *out,
+                         struct vdc_err *err)
 {
     *out = (struct journal_listing){0};
-    int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-    if (dir == NULL) {
-        enum vdc_rc rc = vdc_err_errno(err, errno, "list the journal's directory");
-        if (fd >= 0) {
-            (void)close(fd);
-        }
-        return rc;
+    struct list_walk walk = {.out = out};
+    int rc = dir->disk->list(dir->disk->ctx, dir->fd, list_one, &walk);
+    if (rc < 0) {
+        return walk.files > FILES_MAX
+                   ? vdc_err_set(err, VDC_RC_TOO_LARGE, "more than %d files", FILES_MAX)
+                   : vdc_err_errno(err, -rc, "list the journal's directory");
     }
-    enum vdc_rc rc = VDC_RC_OK;
-    uint32_t files = 0;
-    const struct dirent *entry;
-    while (errno = 0, (entry = readdir(dir)) != NULL) {
-        if (++files > FILES_MAX) {
-            rc = vdc_err_set(err, VDC_RC_TOO_LARGE, "more than %d files", FILES_MAX);
-            break;
-        }
-        list_one(dir_fd, entry->d_name, out);
-    }
-    if (entry == NULL && errno != 0) {
-        rc = vdc_err_errno(err, errno, "list the journal's directory");
-    }
-    (void)closedir(dir);
     if (out->segments_len > 0) {
-        qsort(out->segments, out->segments_len, sizeof(out->segments[0]), compare_segments);
+        qsort(out->segments, out->segments_len, sizeof(out->segments[0]), compare_u64);
     }
     if (out->snapshots_len > 0) {
         qsort(out->snapshots, out->snapshots_len, sizeof(out->snapshots[0]), compare_u64);
     }
-    return rc;
+    return VDC_RC_OK;
 }
 
 void journal_listing_deinit(struct journal_listing *listing)
@@ -112,31 +98,34 @@ void journal_listing_deinit(struct journal_listing *listing)
     *listing = (struct journal_listing){0};
 }
 
-enum vdc_rc journal_open_dir(const char *dir, bool create, int *fd, struct vdc_err *err)
+enum vdc_rc journal_open_dir(const struct vdc_journal_options *options, bool make,
+                             struct journal_dir *dir, struct vdc_err *err)
 {
-    if (create && mkdir(dir, 0700) != 0 && errno != EEXIST) {
-        return vdc_err_errno(err, errno, "make %s", dir);
-    }
-    *fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (*fd < 0) {
-        return vdc_err_errno(err, errno, "open %s", dir);
+    dir->disk = options->disk == NULL ? &vdc_journal_real_disk : options->disk;
+    dir->fd = dir->disk->open_dir(dir->disk->ctx, options->dir, make);
+    if (dir->fd < 0) {
+        return vdc_err_errno(err, -dir->fd, "open %s", options->dir);
     }
     return VDC_RC_OK;
 }
 
-enum vdc_rc journal_write_all(int fd, const void *data, size_t len, uint64_t offset,
-                              struct vdc_err *err)
+void journal_close_dir(const struct journal_dir *dir)
+{
+    if (dir->fd >= 0) {
+        dir->disk->close(dir->disk->ctx, dir->fd);
+    }
+}
+
+enum vdc_rc journal_write_all(const struct vdc_journal_disk *disk, int fd, const void *data,
+                              size_t len, uint64_t offset, struct vdc_err *err)
 {
     const char *from = data;
     while (len > 0) {
-        ssize_t wrote = pwrite(fd, from, len, (off_t)offset);
-        if (wrote < 0 && errno == EINTR) {
-            continue;
+        ssize_t wrote = disk->write(disk->ctx, fd, from, len, offset);
+        if (wrote < 0) {
+            return vdc_err_errno(err, (int)-wrote, "write %zu bytes at %" PRIu64, len, offset);
         }
-        if (wrote <= 0) {
-            return vdc_err_errno(err, wrote < 0 ? errno : ENOSPC, "write %zu bytes at %" PRIu64,
-                                 len, offset);
-        }
+        VDC_ASSERT(wrote > 0 && (size_t)wrote <= len);
         from += wrote;
         offset += (uint64_t)wrote;
         len -= (size_t)wrote;
@@ -144,100 +133,117 @@ enum vdc_rc journal_write_all(int fd, const void *data, size_t len, uint64_t off
     return VDC_RC_OK;
 }
 
-enum vdc_rc journal_zero(int fd, uint64_t from, uint64_t to, struct vdc_err *err)
+static enum vdc_rc fill_spare(const struct journal_dir *dir, struct journal_spare *spare,
+                              uint64_t more, struct vdc_err *err)
 {
-    vdc_autofree void *zeros = vdc_calloc(1, ZERO_CHUNK);
-    while (from < to) {
-        size_t part = (size_t)VDC_MIN((uint64_t)ZERO_CHUNK, to - from);
-        enum vdc_rc rc = journal_write_all(fd, zeros, part, from, err);
-        if (rc != VDC_RC_OK) {
-            return rc;
+    const struct vdc_journal_disk *disk = dir->disk;
+    int rc = 0;
+    if (spare->fd < 0) {
+        spare->fd = disk->open(disk->ctx, dir->fd, JOURNAL_SPARE, true);
+        spare->filled = 0;
+        rc = spare->fd < 0 ? spare->fd : disk->reserve(disk->ctx, spare->fd, spare->bytes);
+        if (rc < 0) {
+            return vdc_err_errno(err, -rc, "make %s of %" PRIu64 " bytes", JOURNAL_SPARE,
+                                 spare->bytes);
         }
-        from += part;
     }
-    return VDC_RC_OK;
+    uint64_t to = spare->filled + VDC_MIN(more, spare->bytes - spare->filled);
+    rc = disk->zero(disk->ctx, spare->fd, spare->filled, to);
+    if (rc < 0) {
+        return vdc_err_errno(err, -rc, "fill %s up to %" PRIu64, JOURNAL_SPARE, to);
+    }
+    spare->filled = to;
+    if (to == spare->bytes) {
+        rc = disk->sync(disk->ctx, spare->fd);
+        spare->ready = rc == 0;
+    }
+    return rc == 0 ? VDC_RC_OK : vdc_err_errno(err, -rc, "sync %s", JOURNAL_SPARE);
 }
 
-enum vdc_rc journal_sync(int fd, const char *name, struct vdc_err *err)
+enum vdc_rc journal_fill_spare(const struct journal_dir *dir, struct journal_spare *spare,
+                               uint64_t more, struct vdc_err *err)
 {
-    if (fdatasync(fd) != 0) {
-        return vdc_err_errno(err, errno, "fdatasync %s", name);
-    }
-    return VDC_RC_OK;
-}
-
-enum vdc_rc journal_make_spare(int dir_fd, uint64_t bytes, int *fd, struct vdc_err *err)
-{
-    *fd = openat(dir_fd, JOURNAL_SPARE, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    if (*fd < 0) {
-        return vdc_err_errno(err, errno, "make %s", JOURNAL_SPARE);
-    }
-    enum vdc_rc rc = journal_zero(*fd, 0, bytes, err);
-    if (rc == VDC_RC_OK) {
-        rc = journal_sync(*fd, JOURNAL_SPARE, err);
-    }
+    enum vdc_rc rc = fill_spare(dir, spare, more, err);
     if (rc != VDC_RC_OK) {
         /* Gives the space back that it took, so that what else is there can go on. */
-        (void)close(*fd);
-        (void)unlinkat(dir_fd, JOURNAL_SPARE, 0);
-        *fd = -1;
-        return vdc_err_wrap(err, "fill %s", JOURNAL_SPARE);
-    }
-    return VDC_RC_OK;
-}
-
-static enum vdc_rc write_snapshot_file(int dir_fd, const char *temporary, const char *name,
-                                       const void *data, size_t len, struct vdc_err *err)
-{
-    int fd = openat(dir_fd, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    if (fd < 0) {
-        return vdc_err_errno(err, errno, "make %s", temporary);
-    }
-    enum vdc_rc rc = journal_write_all(fd, data, len, 0, err);
-    if (rc == VDC_RC_OK && fsync(fd) != 0) {
-        rc = vdc_err_errno(err, errno, "fsync");
-    }
-    if (close(fd) != 0 && rc == VDC_RC_OK) {
-        rc = vdc_err_errno(err, errno, "close");
-    }
-    if (rc == VDC_RC_OK && renameat(dir_fd, temporary, dir_fd, name) != 0) {
-        rc = vdc_err_errno(err, errno, "rename to %s", name);
-    }
-    if (rc == VDC_RC_OK && fsync(dir_fd) != 0) {
-        rc = vdc_err_errno(err, errno, "fsync of the directory");
-    }
-    return rc == VDC_RC_OK ? rc : vdc_err_wrap(err, "%s", temporary);
-}
-
-enum vdc_rc journal_write_snapshot(int dir_fd, uint64_t sequence, const void *data, size_t len,
-                                   struct vdc_err *err)
-{
-    char name[JOURNAL_NAME_CAP];
-    char temporary[JOURNAL_NAME_CAP + 4];
-    journal_snapshot_name(name, sequence);
-    (void)snprintf(temporary, sizeof(temporary), "%s.tmp", name);
-    enum vdc_rc rc = write_snapshot_file(dir_fd, temporary, name, data, len, err);
-    if (rc != VDC_RC_OK) {
-        (void)unlinkat(dir_fd, temporary, 0);
+        if (spare->fd >= 0) {
+            dir->disk->close(dir->disk->ctx, spare->fd);
+            (void)dir->disk->remove(dir->disk->ctx, dir->fd, JOURNAL_SPARE);
+        }
+        spare->fd = -1;
     }
     return rc;
 }
 
-void journal_drop_old(int dir_fd, uint64_t sequence)
+static enum vdc_rc write_snapshot_file(const struct journal_dir *dir, const char *temporary,
+                                       const char *name, const void *data, size_t len,
+                                       struct vdc_err *err)
 {
+    const struct vdc_journal_disk *disk = dir->disk;
+    int fd = disk->open(disk->ctx, dir->fd, temporary, true);
+    if (fd < 0) {
+        return vdc_err_errno(err, -fd, "make");
+    }
+    enum vdc_rc rc = journal_write_all(disk, fd, data, len, 0, err);
+    int code = rc == VDC_RC_OK ? disk->sync(disk->ctx, fd) : 0;
+    const char *step = "sync";
+    disk->close(disk->ctx, fd);
+    if (rc == VDC_RC_OK && code == 0) {
+        code = disk->rename(disk->ctx, dir->fd, temporary, name);
+        step = "rename";
+    }
+    if (rc == VDC_RC_OK && code == 0) {
+        code = disk->sync_dir(disk->ctx, dir->fd);
+        step = "sync of the directory";
+    }
+    return code == 0 ? rc : vdc_err_errno(err, -code, "%s", step);
+}
+
+enum vdc_rc journal_write_snapshot(const struct journal_dir *dir, uint64_t sequence,
+                                   const void *data, size_t len, struct vdc_err *err)
+{
+    char name[JOURNAL_NAME_CAP];
+    char temporary[JOURNAL_NAME_CAP + sizeof(TEMPORARY)];
+    journal_snapshot_name(name, sequence);
+    (void)snprintf(temporary, sizeof(temporary), "%s%s", name, TEMPORARY);
+    enum vdc_rc rc = write_snapshot_file(dir, temporary, name, data, len, err);
+    if (rc != VDC_RC_OK) {
+        (void)dir->disk->remove(dir->disk->ctx, dir->fd, temporary);
+        (void)vdc_err_wrap(err, "%s", temporary);
+    }
+    return rc;
+}
+
+static int drop_temporary(void *arg, const char *name)
+{
+    const struct journal_dir *dir = arg;
+    size_t len = strlen(name);
+    size_t end = strlen(TEMPORARY);
+    if (strncmp(name, "snapshot-", 9) == 0 && len > end &&
+        strcmp(name + len - end, TEMPORARY) == 0) {
+        (void)dir->disk->remove(dir->disk->ctx, dir->fd, name);
+    }
+    return 0;
+}
+
+void journal_drop_old(const struct journal_dir *dir, uint64_t sequence)
+{
+    const struct vdc_journal_disk *disk = dir->disk;
+    struct journal_dir again = *dir;
     struct journal_listing listing;
     char name[JOURNAL_NAME_CAP];
-    if (journal_list(dir_fd, &listing, NULL) == VDC_RC_OK) {
+    (void)disk->list(disk->ctx, dir->fd, drop_temporary, &again);
+    if (journal_list(dir, &listing, NULL) == VDC_RC_OK) {
         for (size_t i = 0; i + 1 < listing.segments_len; i++) {
-            if (listing.segments[i + 1].first_sequence <= sequence + 1) {
-                journal_segment_name(name, listing.segments[i].first_sequence);
-                (void)unlinkat(dir_fd, name, 0);
+            if (listing.segments[i + 1] <= sequence + 1) {
+                journal_segment_name(name, listing.segments[i]);
+                (void)disk->remove(disk->ctx, dir->fd, name);
             }
         }
         for (size_t i = 0; i < listing.snapshots_len; i++) {
             if (listing.snapshots[i] < sequence) {
                 journal_snapshot_name(name, listing.snapshots[i]);
-                (void)unlinkat(dir_fd, name, 0);
+                (void)disk->remove(disk->ctx, dir->fd, name);
             }
         }
     }

@@ -12,13 +12,8 @@
  */
 #include "journal_internal.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <vdc/base.h>
 
@@ -30,42 +25,27 @@ struct mapping {
     size_t len;
 };
 
-static enum vdc_rc map_file(int dir_fd, const char *name, struct mapping *map, struct vdc_err *err)
+static void unmap_file(const struct journal_dir *dir, struct mapping *map)
 {
-    *map = (struct mapping){0};
-    int fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
-        return vdc_err_errno(err, errno, "open %s", name);
-    }
-    enum vdc_rc rc = VDC_RC_OK;
-    struct stat st;
-    if (fstat(fd, &st) != 0) {
-        rc = vdc_err_errno(err, errno, "stat %s", name);
-    } else if ((uint64_t)st.st_size > FILE_BYTES_MAX) {
-        rc = vdc_err_set(err, VDC_RC_TOO_LARGE, "%s: %jd bytes", name, (intmax_t)st.st_size);
-    } else if (st.st_size > 0) {
-        map->len = (size_t)st.st_size;
-        map->data = mmap(NULL, map->len, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (map->data == MAP_FAILED) {
-            rc = vdc_err_errno(err, errno, "map %s", name);
-            map->data = NULL;
-        } else {
-            (void)madvise(map->data, map->len, MADV_SEQUENTIAL);
-        }
-    }
-    (void)close(fd);
-    return rc;
+    dir->disk->unmap(dir->disk->ctx, map->data, map->len);
 }
 
-static void unmap_file(struct mapping *map)
+static enum vdc_rc map_file(const struct journal_dir *dir, const char *name, struct mapping *map,
+                            struct vdc_err *err)
 {
-    if (map->data != NULL) {
-        (void)munmap(map->data, map->len);
+    int rc = dir->disk->map(dir->disk->ctx, dir->fd, name, &map->data, &map->len);
+    if (rc < 0) {
+        return vdc_err_errno(err, -rc, "read %s", name);
     }
+    if (map->len > FILE_BYTES_MAX) {
+        unmap_file(dir, map);
+        return vdc_err_set(err, VDC_RC_TOO_LARGE, "%s: %zu bytes", name, map->len);
+    }
+    return VDC_RC_OK;
 }
 
 struct recovery {
-    int dir_fd;
+    const struct journal_dir *dir;
     const struct vdc_journal_options *options;
     struct journal_tail *tail;
     struct vdc_journal_report *report;
@@ -78,12 +58,12 @@ static enum vdc_rc recover_snapshot(struct recovery *r, uint64_t sequence)
     char name[JOURNAL_NAME_CAP];
     journal_snapshot_name(name, sequence);
     struct mapping map;
-    enum vdc_rc rc = map_file(r->dir_fd, name, &map, r->err);
+    enum vdc_rc rc = map_file(r->dir, name, &map, r->err);
     if (rc == VDC_RC_OK) {
         rc = r->options->on_snapshot(r->options->ctx, sequence, map.len == 0 ? "" : map.data,
                                      map.len, r->err);
         rc = rc == VDC_RC_OK ? rc : vdc_err_wrap(r->err, "%s", name);
-        unmap_file(&map);
+        unmap_file(r->dir, &map);
     }
     r->report->snapshot_sequence = sequence;
     r->tail->last_sequence = sequence;
@@ -153,13 +133,13 @@ static enum vdc_rc read_frames(struct recovery *r, const char *name, const struc
     }
 }
 
-static enum vdc_rc read_segment(struct recovery *r, const struct journal_segment *segment,
-                                const char *name, const struct mapping *map, bool is_last)
+static enum vdc_rc read_segment(struct recovery *r, uint64_t begins, const char *name,
+                                const struct mapping *map, bool is_last)
 {
     uint64_t first = 0;
     uint32_t salt = 0;
     enum vdc_rc rc = vdc_journal_head_decode(map->data, map->len, &first, &salt);
-    if (rc != VDC_RC_OK || first != segment->first_sequence) {
+    if (rc != VDC_RC_OK || first != begins) {
         return vdc_err_set(r->err, rc == VDC_RC_OK ? VDC_RC_CORRUPT : rc,
                            "%s at 0: not a segment's head of this version", name);
     }
@@ -188,12 +168,12 @@ static enum vdc_rc recover_segments(struct recovery *r, const struct journal_lis
     for (size_t i = 0; i < listing->segments_len; i++) {
         char name[JOURNAL_NAME_CAP];
         struct mapping map;
-        journal_segment_name(name, listing->segments[i].first_sequence);
-        enum vdc_rc rc = map_file(r->dir_fd, name, &map, r->err);
+        journal_segment_name(name, listing->segments[i]);
+        enum vdc_rc rc = map_file(r->dir, name, &map, r->err);
         if (rc == VDC_RC_OK) {
             bool is_last = i + 1 == listing->segments_len;
-            rc = read_segment(r, &listing->segments[i], name, &map, is_last);
-            unmap_file(&map);
+            rc = read_segment(r, listing->segments[i], name, &map, is_last);
+            unmap_file(r->dir, &map);
         }
         if (rc != VDC_RC_OK) {
             return rc;
@@ -207,16 +187,16 @@ static enum vdc_rc recover_segments(struct recovery *r, const struct journal_lis
     return VDC_RC_OK;
 }
 
-enum vdc_rc journal_recover(int dir_fd, const struct vdc_journal_options *options,
-                            struct journal_tail *tail, struct vdc_journal_report *report,
-                            struct vdc_err *err)
+enum vdc_rc journal_recover(const struct journal_dir *dir,
+                            const struct vdc_journal_options *options, struct journal_tail *tail,
+                            struct vdc_journal_report *report, struct vdc_err *err)
 {
     *tail = (struct journal_tail){0};
     *report = (struct vdc_journal_report){0};
     struct recovery r = {
-        .dir_fd = dir_fd, .options = options, .tail = tail, .report = report, .err = err};
+        .dir = dir, .options = options, .tail = tail, .report = report, .err = err};
     struct journal_listing listing;
-    enum vdc_rc rc = journal_list(dir_fd, &listing, err);
+    enum vdc_rc rc = journal_list(dir, &listing, err);
     if (rc == VDC_RC_OK && listing.snapshots_len > 0) {
         rc = recover_snapshot(&r, listing.snapshots[listing.snapshots_len - 1]);
     }
@@ -231,13 +211,13 @@ enum vdc_rc journal_recover(int dir_fd, const struct vdc_journal_options *option
 enum vdc_rc vdc_journal_verify(const struct vdc_journal_options *options,
                                struct vdc_journal_report *report, struct vdc_err *err)
 {
-    int dir_fd;
+    struct journal_dir dir;
     struct journal_tail tail;
     *report = (struct vdc_journal_report){0};
-    enum vdc_rc rc = journal_open_dir(options->dir, false, &dir_fd, err);
+    enum vdc_rc rc = journal_open_dir(options, false, &dir, err);
     if (rc == VDC_RC_OK) {
-        rc = journal_recover(dir_fd, options, &tail, report, err);
-        (void)close(dir_fd);
+        rc = journal_recover(&dir, options, &tail, report, err);
+        journal_close_dir(&dir);
     }
     return rc == VDC_RC_OK ? rc : vdc_err_wrap(err, "journal %s", options->dir);
 }

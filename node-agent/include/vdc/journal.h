@@ -2,14 +2,14 @@
 /*
  * The journal driver: puts the allocation database's records on the local disk and reads them back
  * at the start. It knows nothing of what is in a record. One per agent, used from the loop's
- * thread; the write and the fdatasync run on libuv's thread pool.
+ * thread; a thread of its own writes and syncs, segments and snapshots are made on libuv's pool.
  *
  * Directory: `journal-<first sequence>.log` segments (journal_format.h), zero-filled ahead of use,
  * and `snapshot-<sequence>.snap`; `lock` keeps a second agent out. Group commit: while one group is
  * being made durable, further records queue; the next write takes all of them: one write and one
- * fdatasync for each group.
+ * fdatasync for each group. All calls of the file system go through vdc/journal_disk.h.
  *
- * An fsync or write error other than a full disk ends the process (what is on disk is then unknown;
+ * A sync or write error other than a full disk ends the process (what is on disk is then unknown;
  * the supervisor's restart reads it). A full disk is found before a record is accepted, because
  * segments are zero-filled ahead: vdc_journal_check_space says so, and reads go on.
  */
@@ -24,6 +24,7 @@
 
 #include <vdc/buf.h>
 #include <vdc/err.h>
+#include <vdc/journal_disk.h>
 #include <vdc/rc.h>
 
 /* Bytes of a segment: some 300,000 small records; zero-filling one takes a fraction of a second. */
@@ -37,6 +38,7 @@ struct vdc_journal_options {
     const char *dir;        /* made if absent (0700) */
     uint64_t segment_bytes; /* 0: VDC_JOURNAL_SEGMENT_BYTES; tests use small ones */
     uint64_t seed;          /* random, of the segments' salts (journal_format.h); tests: 0 */
+    const struct vdc_journal_disk *disk; /* NULL: the real one; outlives the journal */
     /* Recovery, in this order, from within vdc_journal_open: the newest snapshot, if there is one,
      * then each record behind it. Not OK ends the opening with that code. */
     enum vdc_rc (*on_snapshot)(void *ctx, uint64_t sequence, const void *data, size_t len,
@@ -64,7 +66,8 @@ enum vdc_rc vdc_journal_open(struct vdc_journal **journal, uv_loop_t *loop,
 enum vdc_rc vdc_journal_verify(const struct vdc_journal_options *options,
                                struct vdc_journal_report *report, struct vdc_err *err) VDC_MUST_USE;
 
-/* Called once per record, in order, when it is durable. */
+/* Called once per record, in order, when it is durable. Records become durable in groups:
+ * vdc_journal_durable may be further on already. */
 typedef void (*vdc_journal_durable_fn)(void *ctx, uint64_t sequence);
 
 /* OK: a record of any size will be accepted. NO_SPACE: the disk is full (tried anew at each call,
@@ -88,7 +91,8 @@ enum vdc_rc vdc_journal_snapshot(struct vdc_journal *journal, uint64_t sequence,
                                  void (*done)(void *ctx, enum vdc_rc rc, const char *text),
                                  void *ctx) VDC_MUST_USE;
 
-/* Waits for what is queued, then closes; on_closed may be NULL. */
+/* Waits for what is queued, then closes (the loop must still run); on_closed may be NULL. What waits for
+ * space on a full disk is given up: nobody was told that it was durable. */
 void vdc_journal_close(struct vdc_journal *journal, void (*on_closed)(void *ctx), void *ctx);
 
 #endif
