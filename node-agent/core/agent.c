@@ -69,6 +69,9 @@ static void clear_update(struct vdc_agent *agent)
         free(agent->kept[i]);
     }
     agent->kept_len = 0;
+    for (size_t i = 0; i < VDC_AGENT_MANAGERS_MAX; i++) {
+        agent->sessions[i].streamed = 0;
+    }
 }
 
 struct vdc_agent *vdc_agent_create(const struct vdc_agent_config *config, struct vdc_allocdb *db)
@@ -143,6 +146,7 @@ struct vdc_agent_update *vdc_agent_step(struct vdc_agent *agent,
     clear_update(agent);
     agent->now = event->now;
     agent->journal = event->journal;
+    agent->sessions_busy = event->sessions_busy;
     VDC_ASSERT(agent->recovered || event->kind == VDC_AGENT_FOUND ||
                event->kind == VDC_AGENT_RECOVERED);
     switch (event->kind) {
@@ -160,6 +164,10 @@ struct vdc_agent_update *vdc_agent_step(struct vdc_agent *agent,
         break;
     case VDC_AGENT_SESSION_DOWN:
         agent_session_down(agent, event->session.index);
+        break;
+    case VDC_AGENT_SESSION_DRAINED:
+        agent_session_stream(agent);
+        agent_send_due_answers(agent);
         break;
     case VDC_AGENT_SESSION_MSG:
         agent_session_receive(agent, event->session.index, event->session.msg);

@@ -79,9 +79,11 @@ struct session {
     char manager[VDC_NAME_CAP];
     bool following;
     uint64_t sent;       /* last record streamed */
-    bool snapshot_waits; /* until `snapshot_sequence` is durable */
+    bool snapshot_waits; /* until `snapshot_sequence` is durable and all of it is sent */
     uint64_t snapshot_sequence;
     struct vdc_buf snapshot;
+    size_t snapshot_at; /* bytes of it that were sent */
+    size_t streamed;    /* bytes of the stream in this step */
 };
 
 struct record {
@@ -118,6 +120,7 @@ struct vdc_agent {
     bool recovered;
     vdc_mono now;
     enum vdc_rc journal;
+    uint32_t sessions_busy; /* as the event says */
     vdc_mono retry_at; /* something waits for the journal to take records again */
     uint64_t committed;
     uint64_t durable; /* <= committed */
@@ -166,6 +169,8 @@ void agent_receive_tx(struct vdc_agent *agent, uint32_t session, const struct vd
 /* After a guest has ended: transactions that waited for it. */
 void agent_release_held(struct vdc_agent *agent);
 void agent_become_durable(struct vdc_agent *agent, uint64_t sequence);
+/* Those whose records are durable and streamed to whom they are for. */
+void agent_send_due_answers(struct vdc_agent *agent);
 void agent_drop_backlog(struct vdc_agent *agent);
 void agent_set_inventory(struct vdc_agent *agent);
 

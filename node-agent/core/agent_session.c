@@ -102,6 +102,14 @@ void agent_session_up(struct vdc_agent *agent, const struct vdc_agent_event *eve
                 (unsigned long long)agent->durable);
 }
 
+/* Its pieces may be on their way in this step's update. */
+static void drop_snapshot(struct vdc_agent *agent, struct session *session)
+{
+    agent_keep(agent, vdc_buf_steal(&session->snapshot));
+    session->snapshot_at = 0;
+    session->snapshot_waits = false;
+}
+
 void agent_session_down(struct vdc_agent *agent, uint32_t index)
 {
     VDC_ASSERT(index < VDC_AGENT_MANAGERS_MAX);
@@ -112,9 +120,7 @@ void agent_session_down(struct vdc_agent *agent, uint32_t index)
     AGENT_TRACE(agent, WARN, "manager %s: connection lost", session->manager);
     session->up = false;
     session->following = false;
-    session->snapshot_waits = false;
-    vdc_buf_deinit(&session->snapshot);
-    session->snapshot = (struct vdc_buf){0};
+    drop_snapshot(agent, session);
     for (size_t i = 0; i < agent->zones_len; i++) {
         struct zone *zone = &agent->zones[i];
         if (zone->led && zone->session == index) {
@@ -129,29 +135,42 @@ void agent_session_down(struct vdc_agent *agent, uint32_t index)
 
 static void take_snapshot(struct vdc_agent *agent, struct session *session)
 {
-    vdc_buf_deinit(&session->snapshot);
-    session->snapshot = (struct vdc_buf){0};
+    drop_snapshot(agent, session);
     vdc_allocdb_snapshot(agent->db, &session->snapshot);
     session->snapshot_sequence = agent->committed;
     session->snapshot_waits = true;
 }
 
-static void send_snapshot(struct vdc_agent *agent, uint32_t index)
+/* Whether the stream has to wait for SESSION_DRAINED. That it comes is certain: what this step has
+ * sent, or what the driver calls busy, is more than a short queue. */
+static bool stream_waits(const struct vdc_agent *agent, uint32_t index)
+{
+    return (agent->sessions_busy & (UINT32_C(1) << index)) != 0 ||
+           agent->sessions[index].streamed >= VDC_AGENT_STREAM_BYTES;
+}
+
+/* True when all of it is sent. */
+static bool send_snapshot(struct vdc_agent *agent, uint32_t index)
 {
     struct session *session = &agent->sessions[index];
     size_t total = session->snapshot.len;
-    const char *data = agent_keep(agent, vdc_buf_steal(&session->snapshot));
-    for (size_t offset = 0; offset < total; offset += VDC_MSG_PIECE_MAX) {
+    while (session->snapshot_at < total) {
+        if (stream_waits(agent, index)) {
+            return false;
+        }
         struct vdc_msg msg = {.kind = VDC_MSG_SNAPSHOT};
         msg.snapshot.sequence = session->snapshot_sequence;
-        msg.snapshot.offset = offset;
+        msg.snapshot.offset = session->snapshot_at;
         msg.snapshot.total = total;
-        msg.snapshot.piece.data = data + offset;
-        msg.snapshot.piece.len = VDC_MIN(total - offset, (size_t)VDC_MSG_PIECE_MAX);
+        msg.snapshot.piece.data = session->snapshot.data + session->snapshot_at;
+        msg.snapshot.piece.len = VDC_MIN(total - session->snapshot_at, (size_t)VDC_MSG_PIECE_MAX);
         agent_send(agent, index, &msg);
+        session->snapshot_at += msg.snapshot.piece.len;
+        session->streamed += msg.snapshot.piece.len;
     }
     session->sent = session->snapshot_sequence;
-    session->snapshot_waits = false;
+    drop_snapshot(agent, session);
+    return true;
 }
 
 /* The backlog's place of `sequence`; false: it is not kept any more. */
@@ -188,6 +207,7 @@ static void send_records(struct vdc_agent *agent, uint32_t index, size_t at)
         };
         session->sent = record->sequence;
     }
+    session->streamed += bytes;
     agent_send(agent, index, &msg);
 }
 
@@ -197,23 +217,19 @@ static void stream_to(struct vdc_agent *agent, uint32_t index)
     if (!session->up || !session->following) {
         return;
     }
-    if (session->snapshot_waits && session->snapshot_sequence > agent->durable) {
-        return;
-    }
-    if (session->snapshot_waits) {
-        send_snapshot(agent, index);
-    }
-    while (session->sent < agent->durable) {
+    while (session->snapshot_waits || session->sent < agent->durable) {
         size_t at;
-        if (!find_record(agent, session->sent + 1, &at)) {
-            take_snapshot(agent, session);
-            if (session->snapshot_sequence > agent->durable) {
+        if (session->snapshot_waits) {
+            if (session->snapshot_sequence > agent->durable || !send_snapshot(agent, index)) {
                 return;
             }
-            send_snapshot(agent, index);
-            continue;
+        } else if (stream_waits(agent, index)) {
+            return;
+        } else if (find_record(agent, session->sent + 1, &at)) {
+            send_records(agent, index, at);
+        } else {
+            take_snapshot(agent, session);
         }
-        send_records(agent, index, at);
     }
 }
 

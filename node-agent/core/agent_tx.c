@@ -27,6 +27,15 @@ static void answer(struct vdc_agent *agent, uint32_t session, const struct vdc_i
     agent_send(agent, session, &msg);
 }
 
+/* Durable, and told to that session before: a leader's replica then has what the answer speaks of. */
+static bool may_answer(const struct vdc_agent *agent, uint32_t session, uint64_t sequence)
+{
+    const struct session *to = &agent->sessions[session];
+    bool streamed = !to->up || !to->following || to->sent >= sequence ||
+                    agent->answers_len > VDC_AGENT_ANSWERS_MAX;
+    return sequence <= agent->durable && streamed;
+}
+
 /* Sent now if its record is durable, else when it is. */
 static void answer_result(struct vdc_agent *agent, uint32_t session,
                           const struct vdc_id *request_id, const struct vdc_tx_result *result)
@@ -39,7 +48,7 @@ static void answer_result(struct vdc_agent *agent, uint32_t session,
     };
     vdc_str_set(message.rule, sizeof message.rule, vdc_tx_rule_name(result->rule));
     snprintf(message.text, sizeof message.text, "%s", result->text);
-    if (result->sequence <= agent->durable) {
+    if (may_answer(agent, session, result->sequence)) {
         struct vdc_msg msg = {.kind = VDC_MSG_TX_RESULT, .tx_result = message};
         agent_send(agent, session, &msg);
         return;
@@ -423,11 +432,11 @@ void agent_drop_backlog(struct vdc_agent *agent)
     agent->backlog = NULL;
 }
 
-static void send_due_answers(struct vdc_agent *agent)
+void agent_send_due_answers(struct vdc_agent *agent)
 {
     size_t kept = 0;
     for (size_t i = 0; i < agent->answers_len; i++) {
-        if (agent->answers[i].sequence > agent->durable) {
+        if (!may_answer(agent, agent->answers[i].session, agent->answers[i].sequence)) {
             agent->answers[kept++] = agent->answers[i];
             continue;
         }
@@ -453,7 +462,7 @@ void agent_become_durable(struct vdc_agent *agent, uint64_t sequence)
     }
     /* Records first: a leader's replica then has what an answer speaks of. */
     agent_session_stream(agent);
-    send_due_answers(agent);
+    agent_send_due_answers(agent);
     struct guest *guest;
     struct guest *next;
     HASH_ITER(hh, agent->guests, guest, next)

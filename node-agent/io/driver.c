@@ -227,6 +227,7 @@ static void step(struct driver *driver, struct vdc_agent_event *event)
     event->now = vdc_clock_mono();
     struct vdc_err err;
     event->journal = vdc_journal_check_space(driver->journal, &err);
+    event->sessions_busy = driver->sessions != NULL ? agent_sessions_busy(driver->sessions) : 0;
     struct vdc_agent_update *update = vdc_agent_step(driver->agent, event);
     for (size_t i = 0; i < update->actions_len; i++) {
         act(driver, &update->actions[i]);
@@ -278,6 +279,13 @@ static void on_session_frame(void *data, uint32_t index, const uint8_t *frame, s
     free(msg);
 }
 
+static void on_session_drained(void *data, uint32_t index)
+{
+    struct vdc_agent_event event = {.kind = VDC_AGENT_SESSION_DRAINED};
+    event.session.index = index;
+    step(driver_of(data), &event);
+}
+
 static void on_session_down(void *data, uint32_t index)
 {
     struct vdc_agent_event event = {.kind = VDC_AGENT_SESSION_DOWN};
@@ -288,6 +296,7 @@ static void on_session_down(void *data, uint32_t index)
 static const struct sessions_handlers session_handlers = {
     .on_up = on_session_up,
     .on_frame = on_session_frame,
+    .on_drained = on_session_drained,
     .on_down = on_session_down,
 };
 

@@ -51,6 +51,15 @@ static void on_frame(void *data, struct vdc_link *link, const uint8_t *frame, si
     session->owner->handlers->on_frame(session->owner->data, session->index, frame, len);
 }
 
+static void on_drained(void *data, struct vdc_link *link)
+{
+    (void)link;
+    struct session_link *session = from_data(data);
+    if (session->up) {
+        session->owner->handlers->on_drained(session->owner->data, session->index);
+    }
+}
+
 static void end_session(struct session_link *session)
 {
     if (session->up) {
@@ -73,6 +82,7 @@ static void on_down(void *data, struct vdc_link *link, const struct vdc_err *why
 static const struct vdc_link_handlers link_handlers = {
     .on_up = on_up,
     .on_frame = on_frame,
+    .on_drained = on_drained,
     .on_down = on_down,
 };
 
@@ -149,6 +159,17 @@ void agent_sessions_send(struct sessions *sessions, uint32_t index, const void *
         vdc_log_error("manager session: a frame of %zu bytes cannot be sent: %s", len,
                       vdc_rc_sentence(rc));
     }
+}
+
+uint32_t agent_sessions_busy(const struct sessions *sessions)
+{
+    uint32_t busy = 0;
+    for (uint32_t i = 0; i < sessions->len; i++) {
+        bool long_queue =
+            sessions->links[i].up && vdc_link_queued(sessions->links[i].link) > VDC_TLS_QUEUE_LOW;
+        busy |= (uint32_t)long_queue << i;
+    }
+    return busy;
 }
 
 static void free_timer(uv_handle_t *handle)

@@ -10,6 +10,10 @@
  * acknowledged, streamed or started before its record is durable: the core waits for DURABLE itself,
  * so the driver needs no rule of its own.
  *
+ * Flow control: the change stream to a session goes on only while the session's queue is short, a
+ * bounded piece per step, so a database of any size passes through a link's queue. An answer never
+ * overtakes the record that it speaks of.
+ *
  * A *guest* here is one directory RUN/partitions/ID.GENERATION: the partition of that id, begun under
  * that generation. Its processes (monitor, QEMU, relay) may outlive this program; after a restart the
  * driver tells by FOUND what it met, then RECOVERED, and the core adopts or kills.
@@ -42,6 +46,12 @@
 /* Records kept in memory for a session that follows from a little behind; older: a snapshot. */
 #define VDC_AGENT_BACKLOG_MAX 8192
 #define VDC_AGENT_BACKLOG_BYTES (UINT64_C(8) << 20)
+/* Bytes of the change stream (snapshot pieces, records) that one step sends to one session. What is
+ * left waits for SESSION_DRAINED: a quarter of a link's queue, whose rest is for everything else. */
+#define VDC_AGENT_STREAM_BYTES (UINT32_C(4) << 20)
+/* Answers that wait for their record to be durable and streamed. A manager that has so many to come
+ * and reads nothing gets them unstreamed, which ends in its link's queue being full. */
+#define VDC_AGENT_ANSWERS_MAX 16384
 /* Transactions that wait for guests to be gone (destroys); more are answered LIMIT. */
 #define VDC_AGENT_HELD_MAX 256
 /* From asking a monitor to kill its guest until it is killed itself. */
@@ -85,6 +95,7 @@ enum vdc_agent_event_kind {
     VDC_AGENT_DURABLE,    /* all records up to `sequence` are on the disk */
     VDC_AGENT_SESSION_UP, /* a link to manager `session` (its index) is up */
     VDC_AGENT_SESSION_DOWN,
+    VDC_AGENT_SESSION_DRAINED, /* its queue, which was long (sessions_busy), is short again */
     VDC_AGENT_SESSION_MSG,
     VDC_AGENT_MONITOR_STATE, /* also the first word of one that was started or adopted */
     VDC_AGENT_MONITOR_REPLY, /* to a request with a ticket other than 0 */
@@ -99,6 +110,9 @@ struct vdc_agent_event {
     vdc_mono now;
     /* Not OK: the journal takes no records now (NO_SPACE, LIMIT). */
     enum vdc_rc journal;
+    /* Bit i: much of what was sent to session i still waits in its queue. The stream to it pauses;
+     * SESSION_DRAINED follows. */
+    uint32_t sessions_busy;
     struct vdc_agent_key key; /* FOUND, MONITOR_*, RELAY_* */
     union {
         struct {
