@@ -50,10 +50,19 @@ void forward_request(struct seat *seat, struct vdc_http_request *request)
     bool forwarded = vdc_http_request_header(request, FORWARD_USER_HEADER) != NULL;
     bool ours = strcmp(seat->leader.manager, manager->config.name) == 0;
     if (seat->leader_revision == 0 || forwarded || ours) {
-        char detail[256];
-        snprintf(detail, sizeof detail, "zone %s has no leader that is ready%s%s; ask again soon",
-                 seat->zone, seat->leader_revision != 0 ? ", becoming so: " : "",
-                 seat->leader_revision != 0 ? seat->leader.manager : "");
+        char detail[VDC_ERR_TEXT_MAX + 256];
+        if (seat->leader_revision != 0) {
+            snprintf(detail, sizeof detail,
+                     "zone %s has no leader that is ready, becoming so: %s; ask again soon",
+                     seat->zone, seat->leader.manager);
+        } else if (seat->trouble[0] != 0) {
+            snprintf(detail, sizeof detail,
+                     "zone %s has no leader: manager %s tried and failed: %s; it tries again",
+                     seat->zone, manager->config.name, seat->trouble);
+        } else {
+            snprintf(detail, sizeof detail, "zone %s has no leader at this moment; ask again soon",
+                     seat->zone);
+        }
         api_problem(request, VDC_RC_NO_LEADER, detail, NULL);
         return;
     }

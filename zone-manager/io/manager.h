@@ -4,7 +4,8 @@
  * for nodes, one HTTPS server, and a *seat* for each zone that the store knows. A seat is either led
  * from here (then it has a core, vdc/zone.h) or by another manager (then its requests are forwarded).
  *
- *   seat.c     leadership in etcd, loading, the core's events and updates, writes
+ *   seat.c     leadership in etcd, the core's events and updates, writes; load.c reads the records,
+ *              watch.c learns of zones and leaders
  *   nodes.c    the sessions of nodes
  *   api.c      routes, rights, answers, waiting; spec.c reads bodies, render.c writes JSON
  *   forward.c  hands a request to the manager that leads its zone
@@ -91,6 +92,10 @@ struct seat {
     struct vdc_leader_record leader;
     int64_t leader_revision;
     int64_t leader_lease;
+    bool listed;                    /* seen in the list of leaders that is being read */
+    unsigned failures;              /* in a row, until a write succeeds */
+    vdc_mono paused_until;          /* after a failure: no campaign before */
+    char trouble[VDC_ERR_TEXT_MAX]; /* what the last failure was; "": none */
     /* While loading or leading. */
     struct vdc_zone *core;
     int64_t epoch;
@@ -106,8 +111,8 @@ struct seat {
     struct seat_write *writes_head; /* not yet sent; one batch is under way at a time */
     struct seat_write **writes_tail;
     struct seat_batch *batch;
-    bool broken; /* a write was lost on our side: resigns from the loop */
-    uv_timer_t timer;
+    bool broken;      /* a write was lost on our side: resigns from the loop */
+    uv_timer_t timer; /* leading: the core's deadline; else the end of a pause */
     struct seat *next;
 };
 
@@ -145,6 +150,8 @@ struct manager {
     struct waiter *waiters;
     size_t waiters_len;
     uint64_t token_last;
+    bool listing_zones; /* a list is under way */
+    bool listing_leaders;
     bool zones_known; /* listed once: before that nobody can say that there is no zone */
     bool stopping;
     bool revoked; /* while stopping: the lease has been given back, or it was tried */

@@ -13,6 +13,10 @@
  * answers again (same create_revision: nobody led in between), it is hung on a new lease and all goes
  * on. Otherwise the cores are thrown away.
  *
+ * What fails by itself (a record that cannot be read, a store that refuses) is not tried in a circle:
+ * after each failure in a row the zone is left alone for twice as long, so that another manager may
+ * try, and the answer to whoever asks for the zone says what was wrong.
+ *
  * Writes of a core go out one batch at a time, each one guarded transaction: two writes of one key
  * never overtake each other, and all that is waiting shares a round trip.
  */
@@ -22,21 +26,15 @@
 #include <vdc/clock.h>
 #include <vdc/entropy.h>
 #include <vdc/log.h>
-#include <vdc/policy_io.h>
 
-#include "manager.h"
+#include "seat_internal.h"
 
 #define RETRY_MS 200
 /* A keep-alive's TTL is counted by the store's clock: what we promise ends earlier by the same margin
  * that leases of nodes get (500 ppm of a minute) and one loop turn. */
 #define LEADING_MARGIN (100 * VDC_MS)
 
-#define ZONES_PREFIX VDC_STORE_PREFIX "zones/"
-#define LEADERS_PREFIX VDC_STORE_PREFIX "leaders/"
-
-static void campaign(struct seat *seat);
 static void send_batch(struct seat *seat);
-static void retry_later(struct manager *manager);
 
 /* ---- seats ---- */
 
@@ -61,10 +59,12 @@ static void on_timer(uv_timer_t *timer)
     if (seat_leads(seat)) {
         struct vdc_zone_event event = {.kind = VDC_ZONE_TICK};
         seat_step(seat, &event);
+    } else {
+        seat_campaign(seat); /* the pause after a failure is over */
     }
 }
 
-static struct seat *seat_open(struct manager *manager, const char *zone)
+struct seat *seat_open(struct manager *manager, const char *zone)
 {
     size_t count = 0;
     struct seat **at = &manager->seats;
@@ -107,8 +107,29 @@ static void writes_free(struct seat_write *write)
     }
 }
 
+/* The zone is left alone for a while: after what passes by itself (the store is away) for the shortest
+ * time, after what will probably fail again for twice as long each time. */
+static void pause_seat(struct seat *seat, enum vdc_rc rc, const char *what)
+{
+    int64_t pause_ns = SEAT_PAUSE_MIN_NS;
+    if (!vdc_rc_retryable(rc)) {
+        pause_ns = VDC_MIN(SEAT_PAUSE_MIN_NS << VDC_MIN(seat->failures, 10u), SEAT_PAUSE_MAX_NS);
+        seat->failures++;
+    }
+    seat->paused_until = vdc_mono_add(vdc_clock_mono(), pause_ns);
+    vdc_str_set(seat->trouble, sizeof seat->trouble, what);
+    vdc_log_error("zone %s: %s -> left alone for %lld s", seat->zone, what,
+                  (long long)(pause_ns / VDC_SECOND));
+}
+
+void seat_give_up(struct seat *seat, enum vdc_rc rc, const char *what)
+{
+    pause_seat(seat, rc, what);
+    seat_resign(seat, "it is given up");
+}
+
 /* Leadership is over: the core and all it waited for go. */
-static void resign(struct seat *seat, const char *why)
+void seat_resign(struct seat *seat, const char *why)
 {
     if (seat->state == SEAT_FOLLOWING) {
         return;
@@ -134,7 +155,7 @@ static void resign(struct seat *seat, const char *why)
     seat->core = NULL;
     if (seat->epoch != 0) {
         seat->spent_epoch = seat->epoch;
-        retry_later(seat->manager);
+        manager_retry_later(seat->manager);
     }
     seat->epoch = 0;
     seat->retaking = false;
@@ -214,10 +235,16 @@ static void on_written(void *data, enum vdc_rc rc, int64_t revision, const struc
     seat->batch = NULL;
     if (rc != VDC_RC_OK) {
         writes_free(writes);
-        resign(seat, rc == VDC_RC_STALE ? "a write found another leader" : vdc_err_text(err));
-        campaign(seat);
+        if (rc == VDC_RC_STALE) {
+            seat_resign(seat, "a write found another leader");
+            seat_campaign(seat);
+        } else {
+            seat_give_up(seat, rc, vdc_err_text(err));
+        }
         return;
     }
+    seat->failures = 0;
+    seat->trouble[0] = 0;
     while (writes != NULL && seat_leads(seat)) {
         struct vdc_zone_event event = {.kind = VDC_ZONE_WRITTEN};
         event.written.write = writes->id;
@@ -293,180 +320,10 @@ static void send_batch(struct seat *seat)
         writes_free(first);
         free(batch);
         seat->broken = true;
-        retry_later(seat->manager);
+        manager_retry_later(seat->manager);
         return;
     }
     seat->batch = batch;
-}
-
-/* ---- loading ---- */
-
-static void load_failed(struct seat *seat, const char *what)
-{
-    vdc_log_error("zone %s: %s -> leadership is given up", seat->zone, what);
-    resign(seat, "its records could not be read");
-}
-
-static void load_record(struct seat *seat, const struct vdc_etcd_kv *kv,
-                        enum vdc_zone_event_kind kind, struct vdc_err *err)
-{
-    struct vdc_zone_event event = {.kind = kind};
-    if (kind == VDC_ZONE_LOAD_NODE) {
-        struct vdc_node_record *record = VDC_NEW(struct vdc_node_record);
-        if (vdc_node_record_decode(kv->value, kv->value_len, record, err) == VDC_RC_OK) {
-            event.node = record;
-            seat_step(seat, &event);
-        }
-        free(record);
-    } else if (kind == VDC_ZONE_LOAD_PARTITION) {
-        struct vdc_partition_record *record = VDC_NEW(struct vdc_partition_record);
-        if (vdc_partition_record_decode(kv->value, kv->value_len, record, err) == VDC_RC_OK) {
-            event.partition = record;
-            seat_step(seat, &event);
-        }
-        vdc_partition_record_deinit(record);
-        free(record);
-    } else {
-        struct vdc_operation_record *record = VDC_NEW(struct vdc_operation_record);
-        if (vdc_operation_record_decode(kv->value, kv->value_len, record, err) == VDC_RC_OK) {
-            event.operation = record;
-            seat_step(seat, &event);
-        }
-        vdc_operation_record_deinit(record);
-        free(record);
-    }
-}
-
-static const struct {
-    const char *name; /* of the keys' directory */
-    enum vdc_zone_event_kind kind;
-} lists[] = {{"nodes", VDC_ZONE_LOAD_NODE},
-             {"partitions", VDC_ZONE_LOAD_PARTITION},
-             {"operations", VDC_ZONE_LOAD_OPERATION}};
-
-static void load_next(struct seat *seat);
-static void retake(struct seat *seat);
-
-static void on_list(void *data, enum vdc_rc rc, const struct vdc_etcd_kv *kvs, size_t count,
-                    int64_t revision, bool more, const struct vdc_err *err)
-{
-    (void)revision;
-    struct seat *seat = data;
-    if (rc == VDC_RC_CANCELLED) {
-        return; /* by resign(), which has forgotten it */
-    }
-    if (!more) {
-        seat->load = NULL;
-    }
-    if (rc != VDC_RC_OK) {
-        load_failed(seat, vdc_err_text(err));
-        return;
-    }
-    for (size_t i = 0; i < count; i++) {
-        struct vdc_err problem = {0};
-        load_record(seat, &kvs[i], lists[VDC_COUNT_OF(lists) - seat->lists_left].kind, &problem);
-        if (problem.rc != VDC_RC_OK) {
-            vdc_err_wrap(&problem, "%s", kvs[i].key);
-            if (seat->load != NULL) {
-                vdc_etcd_cancel(seat->load);
-                seat->load = NULL;
-            }
-            load_failed(seat, vdc_err_text(&problem));
-            return;
-        }
-    }
-    if (!more) {
-        seat->lists_left--;
-        load_next(seat);
-    }
-}
-
-static void load_next(struct seat *seat)
-{
-    if (seat->lists_left > 0) {
-        char prefix[VDC_KEY_CAP];
-        snprintf(prefix, sizeof prefix, VDC_STORE_PREFIX "%s/%s/",
-                 lists[VDC_COUNT_OF(lists) - seat->lists_left].name, seat->zone);
-        if (vdc_etcd_list(seat->manager->etcd, prefix, on_list, seat, &seat->load) != VDC_RC_OK) {
-            load_failed(seat, "the store client is overloaded");
-        }
-        return;
-    }
-    struct vdc_zone_event event = {.kind = VDC_ZONE_LOADED};
-    seat->state = SEAT_LEADING;
-    seat_step(seat, &event);
-    if (seat->lease_id == seat->manager->lease_id) {
-        event = (struct vdc_zone_event){.kind = VDC_ZONE_LEADING_UNTIL};
-        event.until = seat->manager->leading_until;
-        seat_step(seat, &event);
-    } else {
-        retake(seat); /* the lease was lost while we loaded */
-    }
-    vdc_log_info("zone %s: loaded -> leading with epoch %lld", seat->zone, (long long)seat->epoch);
-    nodes_introduce(seat);
-}
-
-/* The answer to: the zone record and the policy that was in force when we began to lead. */
-static void on_policy(void *data, enum vdc_rc rc, const struct vdc_etcd_result *result,
-                      const struct vdc_err *err)
-{
-    struct seat *seat = data;
-    if (rc == VDC_RC_CANCELLED) {
-        return;
-    }
-    seat->load = NULL;
-    if (rc != VDC_RC_OK || result->answers[0].kv_count != 1) {
-        load_failed(seat, rc != VDC_RC_OK ? vdc_err_text(err) : "its policy is not in the store");
-        return;
-    }
-    const struct vdc_etcd_kv *kv = &result->answers[0].kvs[0];
-    struct vdc_policy_record record;
-    struct vdc_err problem = {0};
-    if (vdc_policy_record_decode(kv->value, kv->value_len, &record, &problem) != VDC_RC_OK) {
-        load_failed(seat, vdc_err_text(&problem));
-        return;
-    }
-    struct vdc_diags diags = {.source = kv->key};
-    struct vdc_zone_event event = {.kind = VDC_ZONE_LOAD_POLICY};
-    event.policy.record = &record;
-    if (record.text == NULL || vdc_policy_parse(record.text, strlen(record.text),
-                                                &event.policy.built, &diags) != VDC_RC_OK) {
-        vdc_diags_to_err(&diags, &problem);
-        load_failed(seat, vdc_err_text(&problem));
-    } else {
-        struct vdc_zone_event zone = {.kind = VDC_ZONE_LOAD_ZONE};
-        zone.zone = &seat->record;
-        seat_step(seat, &zone);
-        seat_step(seat, &event);
-        seat->lists_left = VDC_COUNT_OF(lists);
-        load_next(seat);
-    }
-    vdc_diags_deinit(&diags);
-    vdc_policy_record_deinit(&record);
-}
-
-static void on_zone_record(void *data, enum vdc_rc rc, const struct vdc_etcd_result *result,
-                           const struct vdc_err *err)
-{
-    struct seat *seat = data;
-    if (rc == VDC_RC_CANCELLED) {
-        return;
-    }
-    seat->load = NULL;
-    struct vdc_err problem = {0};
-    if (rc != VDC_RC_OK || result->answers[0].kv_count != 1 ||
-        vdc_zone_record_decode(result->answers[0].kvs[0].value, result->answers[0].kvs[0].value_len,
-                               &seat->record, &problem) != VDC_RC_OK) {
-        load_failed(seat, rc != VDC_RC_OK ? vdc_err_text(err) : "its zone record is not readable");
-        return;
-    }
-    char key[VDC_KEY_CAP];
-    vdc_key_policy(key, seat->zone, seat->record.policy_version);
-    struct vdc_etcd_op get = {.kind = VDC_ETCD_GET, .key = key};
-    struct vdc_etcd_txn txn = {.then = &get, .then_count = 1};
-    if (vdc_etcd_txn(seat->manager->etcd, &txn, on_policy, seat, &seat->load) != VDC_RC_OK) {
-        load_failed(seat, "the store client is overloaded");
-    }
 }
 
 /* `lease`: the store lease that our key hangs on, which need not be the present one any more. */
@@ -484,13 +341,23 @@ static void begin_leading(struct seat *seat, int64_t epoch, int64_t lease)
                                      .now = vdc_clock_mono()};
     vdc_entropy_fill(&config.seed, sizeof config.seed);
     seat->core = vdc_zone_create(&config);
-    char key[VDC_KEY_CAP];
-    vdc_key_zone(key, seat->zone);
-    struct vdc_etcd_op get = {.kind = VDC_ETCD_GET, .key = key};
-    struct vdc_etcd_txn txn = {.then = &get, .then_count = 1};
-    if (vdc_etcd_txn(manager->etcd, &txn, on_zone_record, seat, &seat->load) != VDC_RC_OK) {
-        load_failed(seat, "the store client is overloaded");
+    seat_load(seat);
+}
+
+void seat_loaded(struct seat *seat)
+{
+    struct vdc_zone_event event = {.kind = VDC_ZONE_LOADED};
+    seat->state = SEAT_LEADING;
+    seat_step(seat, &event);
+    if (seat->lease_id == seat->manager->lease_id) {
+        event = (struct vdc_zone_event){.kind = VDC_ZONE_LEADING_UNTIL};
+        event.until = seat->manager->leading_until;
+        seat_step(seat, &event);
+    } else {
+        seat_retake(seat); /* the lease was lost while we loaded */
     }
+    vdc_log_info("zone %s: loaded -> leading with epoch %lld", seat->zone, (long long)seat->epoch);
+    nodes_introduce(seat);
 }
 
 /* ---- campaigns ---- */
@@ -505,7 +372,7 @@ static void leader_value(const struct manager *manager, struct vdc_buf *buf)
 }
 
 /* The leader key of the store is ours: our campaign won, though its answer may have been lost. */
-static bool adopt_own_key(struct seat *seat)
+bool seat_adopt_own_key(struct seat *seat)
 {
     struct manager *manager = seat->manager;
     if (seat->state != SEAT_FOLLOWING || seat->leader_revision == 0 || manager->lease_id == 0 ||
@@ -529,9 +396,14 @@ static void on_campaign(void *data, enum vdc_rc rc, const struct vdc_etcd_result
         return;
     }
     seat->state = SEAT_FOLLOWING;
-    if (rc != VDC_RC_OK && !adopt_own_key(seat)) {
-        vdc_log_warn("zone %s: campaign: %s", seat->zone, vdc_err_text(err));
-        retry_later(seat->manager);
+    if (seat_adopt_own_key(seat)) {
+        /* The watch told of our key before this answer: an earlier campaign had won, and its answer
+         * was lost. Without this nobody would lead: we keep the key alive. */
+        return;
+    }
+    if (rc != VDC_RC_OK) {
+        pause_seat(seat, rc, vdc_err_text(err));
+        seat_campaign(seat);
     }
 }
 
@@ -558,18 +430,24 @@ static bool put_leader(struct seat *seat, int64_t create_revision, vdc_etcd_txn_
     bool sent = vdc_etcd_txn(manager->etcd, &txn, cb, seat, NULL) == VDC_RC_OK;
     vdc_buf_deinit(&value);
     if (!sent) {
-        retry_later(manager);
+        manager_retry_later(manager);
     }
     return sent;
 }
 
 /* Tries to become the leader where nobody is. */
-static void campaign(struct seat *seat)
+void seat_campaign(struct seat *seat)
 {
     struct manager *manager = seat->manager;
-    if (!manager->stopping && seat->state == SEAT_FOLLOWING && seat->leader_revision == 0 &&
-        seat->record.policy_version != 0 && manager->lease_id != 0 &&
-        put_leader(seat, 0, on_campaign)) {
+    if (manager->stopping || seat->state != SEAT_FOLLOWING || seat->leader_revision != 0 ||
+        seat->record.policy_version == 0 || manager->lease_id == 0) {
+        return;
+    }
+    int64_t wait_ns = vdc_mono_sub(seat->paused_until, vdc_clock_mono());
+    if (wait_ns > 0) {
+        uv_update_time(manager->loop);
+        uv_timer_start(&seat->timer, on_timer, (uint64_t)(wait_ns / VDC_MS) + 1, 0);
+    } else if (put_leader(seat, 0, on_campaign)) {
         seat->state = SEAT_CAMPAIGNING;
     }
 }
@@ -588,23 +466,23 @@ static void on_retaken(void *data, enum vdc_rc rc, const struct vdc_etcd_result 
         vdc_log_info("zone %s: the leader key is still ours (epoch %lld) -> hung on a new lease",
                      seat->zone, (long long)seat->epoch);
         if (seat->lease_id != manager->lease_id) {
-            retake(seat); /* lost again meanwhile */
+            seat_retake(seat); /* lost again meanwhile */
         } else if (seat_leads(seat)) {
             struct vdc_zone_event event = {.kind = VDC_ZONE_LEADING_UNTIL};
             event.until = manager->leading_until;
             seat_step(seat, &event);
         }
     } else if (rc == VDC_RC_OK) {
-        resign(seat, "the leader key is another's or gone");
-        campaign(seat);
+        seat_resign(seat, "the leader key is another's or gone");
+        seat_campaign(seat);
     } else {
         vdc_log_warn("zone %s: taking the leader key again: %s", seat->zone, vdc_err_text(err));
-        retry_later(manager);
+        manager_retry_later(manager);
     }
 }
 
 /* The lease under our leadership is lost, but perhaps the key is not: hang it on the present one. */
-static void retake(struct seat *seat)
+void seat_retake(struct seat *seat)
 {
     struct manager *manager = seat->manager;
     if (seat->core != NULL && !seat->retaking && seat->lease_id != manager->lease_id &&
@@ -624,7 +502,7 @@ static void on_abdicated(void *data, enum vdc_rc rc, const struct vdc_etcd_resul
     seat->abdicating = false;
     if (rc != VDC_RC_OK) {
         vdc_log_warn("zone %s: giving the leader key back: %s", seat->zone, vdc_err_text(err));
-        retry_later(seat->manager);
+        manager_retry_later(seat->manager);
     }
     /* The watch tells that it is gone, and then the next campaign begins. */
 }
@@ -649,7 +527,7 @@ static void abdicate(struct seat *seat)
     seat->abdicating =
         vdc_etcd_txn(seat->manager->etcd, &txn, on_abdicated, seat, NULL) == VDC_RC_OK;
     if (!seat->abdicating) {
-        retry_later(seat->manager);
+        manager_retry_later(seat->manager);
     }
 }
 
@@ -663,8 +541,8 @@ static void on_renewed(void *data, int64_t lease_id, vdc_mono sent, int64_t ttl_
     manager->leading_until = vdc_mono_add(sent, ttl_ms * VDC_MS - LEADING_MARGIN);
     for (struct seat *seat = manager->seats; seat != NULL; seat = seat->next) {
         if (is_new) {
-            retake(seat);
-            campaign(seat);
+            seat_retake(seat);
+            seat_campaign(seat);
         } else if (seat_leads(seat) && seat->lease_id == lease_id) {
             struct vdc_zone_event event = {.kind = VDC_ZONE_LEADING_UNTIL};
             event.until = manager->leading_until;
@@ -681,7 +559,7 @@ static void on_lease_lost(void *data, enum vdc_rc rc, const struct vdc_err *err)
     vdc_etcd_lease_close(manager->lease, NULL, NULL);
     manager->lease = NULL;
     manager->lease_id = 0;
-    retry_later(manager);
+    manager_retry_later(manager);
 }
 
 static void open_lease(struct manager *manager)
@@ -691,180 +569,7 @@ static void open_lease(struct manager *manager)
     if (manager->lease == NULL &&
         vdc_etcd_lease_open(manager->etcd, manager->config.leader_ttl_s, &calls, manager,
                             &manager->lease) != VDC_RC_OK) {
-        retry_later(manager);
-    }
-}
-
-/* ---- what the store says of zones and leaders ---- */
-
-/* "…/leaders/prod" -> "prod"; NULL for keys below it (the fence of guarded writes). */
-static const char *name_of(const char *key, const char *prefix)
-{
-    const char *name = key + strlen(prefix);
-    return vdc_name_valid(name) ? name : NULL;
-}
-
-static void take_zone(struct manager *manager, const struct vdc_etcd_kv *kv)
-{
-    const char *name = name_of(kv->key, ZONES_PREFIX);
-    struct vdc_zone_record record;
-    struct vdc_err err = {0};
-    if (name == NULL) {
-        return;
-    }
-    if (vdc_zone_record_decode(kv->value, kv->value_len, &record, &err) != VDC_RC_OK) {
-        vdc_log_error("%s: %s -> ignored", kv->key, vdc_err_text(&err));
-        return;
-    }
-    struct seat *seat = seat_find(manager, name);
-    if (seat == NULL) {
-        seat = seat_open(manager, name);
-    }
-    if (seat != NULL) {
-        seat->record = record;
-        campaign(seat);
-    }
-}
-
-static void take_leader(struct manager *manager, const struct vdc_etcd_kv *kv, bool deleted)
-{
-    const char *name = name_of(kv->key, LEADERS_PREFIX);
-    if (name == NULL) {
-        return;
-    }
-    struct seat *seat = seat_find(manager, name);
-    if (seat == NULL) {
-        seat = seat_open(manager, name); /* the zone's record is on its way */
-    }
-    if (seat == NULL) {
-        return;
-    }
-    if (deleted) {
-        seat->leader_revision = 0;
-        memset(&seat->leader, 0, sizeof seat->leader);
-        if (seat->core != NULL && kv->mod_revision > seat->epoch) {
-            resign(seat, "the leader key is gone");
-        }
-        campaign(seat);
-        return;
-    }
-    struct vdc_err err = {0};
-    if (vdc_leader_record_decode(kv->value, kv->value_len, &seat->leader, &err) != VDC_RC_OK) {
-        vdc_log_error("%s: %s", kv->key, vdc_err_text(&err));
-    }
-    if (seat->leader_revision != kv->create_revision) {
-        vdc_log_info("zone %s: led by %s with epoch %lld", seat->zone, seat->leader.manager,
-                     (long long)kv->create_revision);
-    }
-    seat->leader_revision = kv->create_revision;
-    seat->leader_lease = kv->lease;
-    if (seat->core != NULL && seat->epoch < kv->create_revision) {
-        resign(seat, "another manager leads");
-    }
-    if (!adopt_own_key(seat) && seat->leader_revision == seat->spent_epoch) {
-        retry_later(manager); /* to give it back */
-    }
-}
-
-static void open_watches(struct manager *manager);
-
-static void on_zone_events(void *data, const struct vdc_etcd_event *events, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (!events[i].deleted) {
-            take_zone(data, &events[i].kv);
-        }
-    }
-}
-
-static void on_leader_events(void *data, const struct vdc_etcd_event *events, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        take_leader(data, &events[i].kv, events[i].deleted);
-    }
-}
-
-static void on_zones_compacted(void *data, int64_t revision)
-{
-    struct manager *manager = data;
-    vdc_log_warn("watch of zones: history before %lld is gone -> listing again",
-                 (long long)revision);
-    vdc_etcd_watch_close(manager->watch_zones);
-    manager->watch_zones = NULL;
-    open_watches(manager);
-}
-
-static void on_leaders_compacted(void *data, int64_t revision)
-{
-    struct manager *manager = data;
-    vdc_log_warn("watch of leaders: history before %lld is gone -> listing again",
-                 (long long)revision);
-    vdc_etcd_watch_close(manager->watch_leaders);
-    manager->watch_leaders = NULL;
-    open_watches(manager);
-}
-
-static void on_zones_listed(void *data, enum vdc_rc rc, const struct vdc_etcd_kv *kvs, size_t count,
-                            int64_t revision, bool more, const struct vdc_err *err)
-{
-    static const struct vdc_etcd_watch_calls calls = {.on_events = on_zone_events,
-                                                      .on_compacted = on_zones_compacted};
-    struct manager *manager = data;
-    if (rc == VDC_RC_CANCELLED) {
-        return;
-    }
-    if (rc != VDC_RC_OK) {
-        vdc_log_warn("store: list of zones: %s -> again", vdc_err_text(err));
-        retry_later(manager);
-        return;
-    }
-    for (size_t i = 0; i < count; i++) {
-        take_zone(manager, &kvs[i]);
-    }
-    manager->zones_known = manager->zones_known || !more;
-    if (!more && manager->watch_zones == NULL &&
-        vdc_etcd_watch_open(manager->etcd, ZONES_PREFIX, revision + 1, &calls, manager,
-                            &manager->watch_zones) != VDC_RC_OK) {
-        retry_later(manager);
-    }
-}
-
-static void on_leaders_listed(void *data, enum vdc_rc rc, const struct vdc_etcd_kv *kvs,
-                              size_t count, int64_t revision, bool more, const struct vdc_err *err)
-{
-    static const struct vdc_etcd_watch_calls calls = {.on_events = on_leader_events,
-                                                      .on_compacted = on_leaders_compacted};
-    struct manager *manager = data;
-    if (rc == VDC_RC_CANCELLED) {
-        return;
-    }
-    if (rc != VDC_RC_OK) {
-        vdc_log_warn("store: list of leaders: %s -> again", vdc_err_text(err));
-        retry_later(manager);
-        return;
-    }
-    for (size_t i = 0; i < count; i++) {
-        take_leader(manager, &kvs[i], false);
-    }
-    if (!more && manager->watch_leaders == NULL &&
-        vdc_etcd_watch_open(manager->etcd, LEADERS_PREFIX, revision + 1, &calls, manager,
-                            &manager->watch_leaders) != VDC_RC_OK) {
-        retry_later(manager);
-    }
-    /* Zones without a leader key are known to be free only now. */
-    for (struct seat *seat = manager->seats; !more && seat != NULL; seat = seat->next) {
-        campaign(seat);
-    }
-}
-
-static void open_watches(struct manager *manager)
-{
-    if ((manager->watch_leaders == NULL &&
-         vdc_etcd_list(manager->etcd, LEADERS_PREFIX, on_leaders_listed, manager, NULL) !=
-             VDC_RC_OK) ||
-        (manager->watch_zones == NULL &&
-         vdc_etcd_list(manager->etcd, ZONES_PREFIX, on_zones_listed, manager, NULL) != VDC_RC_OK)) {
-        retry_later(manager);
+        manager_retry_later(manager);
     }
 }
 
@@ -874,20 +579,20 @@ static void on_retry(uv_timer_t *timer)
     if (manager->stopping) {
         return;
     }
-    open_watches(manager);
+    watch_zones(manager);
     open_lease(manager);
     for (struct seat *seat = manager->seats; seat != NULL; seat = seat->next) {
         if (seat->broken) {
-            resign(seat, "a write could not be sent");
+            seat_give_up(seat, VDC_RC_LIMIT, "the store client takes no more writes");
         }
         abdicate(seat);
-        retake(seat);
-        campaign(seat);
+        seat_retake(seat);
+        seat_campaign(seat);
     }
 }
 
 /* Whatever is missing is tried again by on_retry(), which knows what there is. */
-static void retry_later(struct manager *manager)
+void manager_retry_later(struct manager *manager)
 {
     if (!manager->stopping && !uv_is_active((uv_handle_t *)&manager->retry)) {
         uv_timer_start(&manager->retry, on_retry, RETRY_MS, 0);
@@ -900,7 +605,7 @@ enum vdc_rc seats_open(struct manager *manager, struct vdc_err *err)
     uv_timer_init(manager->loop, &manager->retry);
     manager->retry.data = manager;
     open_lease(manager);
-    open_watches(manager);
+    watch_zones(manager);
     return VDC_RC_OK;
 }
 
@@ -918,7 +623,7 @@ void seats_close(struct manager *manager)
     vdc_etcd_watch_close(manager->watch_zones);
     vdc_etcd_watch_close(manager->watch_leaders);
     for (struct seat *seat = manager->seats; seat != NULL; seat = seat->next) {
-        resign(seat, "this manager stops");
+        seat_resign(seat, "this manager stops");
         uv_close((uv_handle_t *)&seat->timer, NULL);
     }
     manager->revoked = manager->lease == NULL;
