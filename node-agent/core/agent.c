@@ -181,6 +181,9 @@ struct vdc_agent_update *vdc_agent_step(struct vdc_agent *agent,
     case VDC_AGENT_MONITOR_GONE:
         agent_guest_take_gone(agent, event);
         break;
+    case VDC_AGENT_HANDOVER_MARKED:
+        agent_command_take_mark(agent, event);
+        break;
     case VDC_AGENT_RELAY_READY:
     case VDC_AGENT_RELAY_ENDED:
         agent_command_take_relay(agent, event);

@@ -4,7 +4,7 @@
  *
  *   migrate_in        relay listens -> monitor connects to it -> answer with the relay's port
  *   migrate_out       relay is told whom to dial -> monitor streams into it -> answer
- *   migrate_continue  mark the hand-over -> monitor continues -> answer
+ *   migrate_continue  mark the hand-over -> it is on the disk -> monitor continues -> answer
  *   migrate_cancel    whatever phase: the guest goes on here -> answer
  *
  * One at a time for each guest; only a cancel displaces another, which is answered CANCELLED. The
@@ -100,9 +100,10 @@ static void begin_continue(struct vdc_agent *agent, struct guest *guest)
     } else if (guest->state.phase != VDC_PHASE_SWITCHOVER) {
         wrong_phase(agent, guest);
     } else {
-        /* The mark first: from the next instruction on the target may become the owner. */
-        set_handover(agent, guest, true);
-        ask(agent, guest, VDC_MONITOR_ASK_MIGRATE_CONTINUE);
+        /* The mark first: once the monitor goes on, the target may become the owner. */
+        guest->command.step = COMMAND_MARK;
+        guest->handover = true;
+        agent_act(agent, VDC_AGENT_DO_HANDOVER, &guest->key)->handover = true;
     }
 }
 
@@ -253,6 +254,27 @@ void agent_command_receive(struct vdc_agent *agent, uint32_t session,
         .deadline = vdc_mono_add(agent->now, VDC_AGENT_COMMAND_NS),
     };
     begin(agent, guest);
+}
+
+void agent_command_take_mark(struct vdc_agent *agent, const struct vdc_agent_event *event)
+{
+    struct guest *guest = agent_guest_find(agent, &event->key);
+    if (guest == NULL || guest->command.step != COMMAND_MARK) {
+        return; /* a cancel has displaced it, and takes the mark away */
+    }
+    if (event->monitor.rc != VDC_RC_OK) {
+        /* Without the mark, an agent that is started again after both have died would start the guest
+         * beside its target. What was written in part goes too. */
+        set_handover(agent, guest, false);
+        char text[VDC_MSG_TEXT_CAP];
+        snprintf(text, sizeof text, "the hand-over cannot be noted: %s", event->monitor.text);
+        agent_command_finish(agent, guest, event->monitor.rc, text);
+    } else if (guest->process != VDC_AGENT_UP || guest->state.phase != VDC_PHASE_SWITCHOVER) {
+        set_handover(agent, guest, false);
+        wrong_phase(agent, guest);
+    } else {
+        ask(agent, guest, VDC_MONITOR_ASK_MIGRATE_CONTINUE);
+    }
 }
 
 void agent_command_take_relay(struct vdc_agent *agent, const struct vdc_agent_event *event)

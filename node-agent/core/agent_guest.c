@@ -39,6 +39,7 @@ struct guest *agent_guest_add(struct vdc_agent *agent, const struct vdc_agent_ke
 {
     struct guest *guest = VDC_NEW(struct guest);
     guest->key = *key;
+    guest->silent_at = VDC_NEVER;
     guest->kill_at = VDC_NEVER;
     guest->lease_kill_at = VDC_NEVER;
     guest->lease_needed = true;
@@ -56,6 +57,19 @@ struct guest *agent_guest_add(struct vdc_agent *agent, const struct vdc_agent_ke
     return guest;
 }
 
+bool agent_partition_needs_lease(const struct vdc_partition *partition)
+{
+    if (partition->kind != VDC_PARTITION_GUEST) {
+        return false;
+    }
+    /* A description that cannot be read cannot be started either; needing a lease is the safe
+     * reading. */
+    struct vdc_launch_spec spec;
+    return vdc_launch_spec_parse(partition->config, partition->config_len, &spec, NULL) !=
+               VDC_RC_OK ||
+           spec.restartable;
+}
+
 void agent_guest_take_partition(struct guest *guest, const struct vdc_partition *partition)
 {
     if (partition == NULL) {
@@ -63,11 +77,7 @@ void agent_guest_take_partition(struct guest *guest, const struct vdc_partition 
     }
     vdc_str_set(guest->zone, sizeof guest->zone, partition->zone);
     vdc_str_set(guest->name, sizeof guest->name, partition->name);
-    struct vdc_launch_spec spec;
-    /* One that cannot be read cannot be started either; needing a lease is the safe reading. */
-    guest->lease_needed =
-        vdc_launch_spec_parse(partition->config, partition->config_len, &spec, NULL) != VDC_RC_OK ||
-        spec.restartable;
+    guest->lease_needed = agent_partition_needs_lease(partition);
 }
 
 void agent_guest_sweep(struct vdc_agent *agent, uint64_t sequence)
@@ -127,6 +137,7 @@ static void bury(struct vdc_agent *agent, struct guest *guest)
 
 static void begin_kill(struct vdc_agent *agent, struct guest *guest, const char *why)
 {
+    guest->silent_at = VDC_NEVER;
     AGENT_TRACE(agent, INFO, "%s: %s -> kill", guest->name, why);
     if (guest->process == VDC_AGENT_UP) {
         /* Its monitor kills QEMU and tidies up; it is killed itself if that takes too long. */
@@ -153,7 +164,7 @@ bool agent_guest_any_process(const struct vdc_agent *agent, const char *zone)
     for (const struct guest *guest = agent->guests; guest != NULL; guest = guest->hh.next) {
         /* One that the database does not know (its journal was lost) may be of any zone. */
         bool may_be = guest->zone[0] == 0 || strcmp(guest->zone, zone) == 0;
-        if (may_be && guest->process != VDC_AGENT_IDLE) {
+        if (may_be && guest->lease_needed && guest->process != VDC_AGENT_IDLE) {
             return true;
         }
     }
@@ -294,6 +305,7 @@ static void start(struct vdc_agent *agent, struct guest *guest,
     guest->activate_asked = false;
     guest->stop_wanted = false;
     guest->started_at = agent->now;
+    guest->silent_at = vdc_mono_add(agent->now, VDC_AGENT_START_NS);
     agent_act(agent, VDC_AGENT_DO_PUBLISH, &guest->key);
     agent_guest_publish_lease(agent, guest);
     struct vdc_agent_action *action = agent_act(agent, VDC_AGENT_DO_START, &guest->key);
@@ -474,6 +486,7 @@ void agent_guest_take_state(struct vdc_agent *agent, const struct vdc_agent_even
     bool first = guest->process == VDC_AGENT_STARTING;
     guest->state = *state;
     guest->has_state = true;
+    guest->silent_at = VDC_NEVER;
     if (first) {
         guest->process = VDC_AGENT_UP;
     }
@@ -542,6 +555,7 @@ void agent_guest_take_gone(struct vdc_agent *agent, const struct vdc_agent_event
         return;
     }
     guest->process = VDC_AGENT_IDLE;
+    guest->silent_at = VDC_NEVER;
     guest->kill_at = VDC_NEVER;
     guest->activate_asked = false;
     if (event->monitor.state != NULL && (event->monitor.state->phase == VDC_PHASE_STOPPED ||
@@ -597,7 +611,8 @@ static bool may_execute(const struct guest *guest)
     if (!guest->has_state) {
         return guest->process == VDC_AGENT_STARTING && guest->started_at.ns == 0;
     }
-    return guest->process == VDC_AGENT_UP &&
+    /* One whose monitor was asked to kill it may run as well: that monitor may hang. */
+    return (guest->process == VDC_AGENT_UP || guest->process == VDC_AGENT_KILLING) &&
            (guest->state.phase == VDC_PHASE_RUNNING || guest->state.phase == VDC_PHASE_MIGRATING ||
             guest->state.phase == VDC_PHASE_STOPPING);
 }
@@ -623,6 +638,9 @@ void agent_guest_tick(struct vdc_agent *agent)
     {
         if (vdc_mono_reached(agent->now, guest->lease_kill_at)) {
             enforce_lease(agent, guest);
+        }
+        if (vdc_mono_reached(agent->now, guest->silent_at)) {
+            begin_kill(agent, guest, "its monitor was started and says nothing");
         }
         if (guest->process == VDC_AGENT_KILLING && vdc_mono_reached(agent->now, guest->kill_at)) {
             agent_act(agent, VDC_AGENT_DO_KILL, &guest->key);
@@ -650,6 +668,7 @@ vdc_mono agent_guest_deadline(const struct vdc_agent *agent)
     vdc_mono at = agent->graves_len > 0 ? agent->graves[0].remove_at : VDC_NEVER;
     for (const struct guest *guest = agent->guests; guest != NULL; guest = guest->hh.next) {
         at = vdc_mono_min(at, vdc_mono_min(guest->kill_at, guest->lease_kill_at));
+        at = vdc_mono_min(at, guest->silent_at);
         if (guest->command.step != COMMAND_NONE) {
             at = vdc_mono_min(at, guest->command.deadline);
         }

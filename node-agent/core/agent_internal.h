@@ -12,6 +12,7 @@
 enum command_step {
     COMMAND_NONE,
     COMMAND_RELAY,    /* waits for RELAY_READY */
+    COMMAND_MARK,     /* continue: waits until the mark of the hand-over is on the disk */
     COMMAND_REPLY,    /* waits for the monitor's reply */
     COMMAND_STATE,    /* cancel: waits for the first word of an adopted monitor */
     COMMAND_HANDOVER, /* cancel: waits until the monitor has left `handover` either way */
@@ -47,6 +48,7 @@ struct guest {
     uint32_t failures;
     vdc_mono started_at;
     vdc_mono restart_at;
+    vdc_mono silent_at;     /* STARTING, by us: when to give up waiting for its first word */
     vdc_mono kill_at;       /* KILLING: when to go from asking to SIGKILL */
     vdc_mono lease_kill_at; /* the lease is over: when not to trust its monitor any longer */
     bool relay;
@@ -181,6 +183,8 @@ struct guest *agent_guest_of_partition(struct vdc_agent *agent, const struct vdc
 struct guest *agent_guest_add(struct vdc_agent *agent, const struct vdc_agent_key *key);
 /* Brings guests and database together after claims or recovery. */
 void agent_guest_sweep(struct vdc_agent *agent, uint64_t sequence);
+/* Whether the partition may run only under its zone's run lease; a fencing destroys those. */
+bool agent_partition_needs_lease(const struct vdc_partition *partition);
 /* Takes names and needs from the record. */
 void agent_guest_take_partition(struct guest *guest, const struct vdc_partition *partition);
 void agent_guest_doom(struct vdc_agent *agent, struct guest *guest, const char *why);
@@ -197,13 +201,14 @@ void agent_guest_begin(struct vdc_agent *agent);
 vdc_mono agent_guest_deadline(const struct vdc_agent *agent);
 /* The zone's lease is over (or runs again): those that need it have VDC_AGENT_LEASE_KILL_NS. */
 void agent_guest_watch_lease(struct vdc_agent *agent, const char *zone, bool over);
-/* True while a process of any guest of the zone may still run. */
+/* True while a process of any guest of the zone that needs its lease may still run. */
 bool agent_guest_any_process(const struct vdc_agent *agent, const char *zone);
 
 /* agent_command.c */
 void agent_command_receive(struct vdc_agent *agent, uint32_t session,
                            const struct vdc_msg_command *msg);
 void agent_command_take_reply(struct vdc_agent *agent, const struct vdc_agent_event *event);
+void agent_command_take_mark(struct vdc_agent *agent, const struct vdc_agent_event *event);
 void agent_command_take_relay(struct vdc_agent *agent, const struct vdc_agent_event *event);
 void agent_command_follow_state(struct vdc_agent *agent, struct guest *guest);
 /* Answers the command under way, if there is one. */

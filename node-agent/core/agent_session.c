@@ -6,7 +6,7 @@
  *
  *      ZONE_LEAD, fenced                    ZONE_LEAD
  *           v                                   v
- *        fencing -- all guests gone --> commit (epoch, incarnation, destroys) --> durable --> done
+ *        fencing -- those gone ------> commit (epoch, incarnation, destroys) --> durable --> done
  *           kill                          ^ journal refuses: again in 1 s   |
  *                                         +---------------------------------+
  *
@@ -14,6 +14,10 @@
  * and only then the first LEASE_ASK. So a leader that grants a lease has seen what this node believes
  * to own and has already sent the destroys of what it does not: a rebooted node starts nothing that
  * moved away while it was down.
+ *
+ * Fencing concerns the guests that need a run lease: they may run elsewhere by now. One that policy
+ * does not restart elsewhere (`failover: none`) is still this node's, goes on running through it all,
+ * and is reported as ever.
  *
  * The killing and destroying of a fencing goes on when the session breaks: the order was the leader's,
  * and its successor finds the new incarnation in HELLO.
@@ -367,7 +371,8 @@ static enum vdc_rc abort_claims(struct vdc_agent *agent, struct zone *zone)
 /* Half a transaction's operations at once. */
 #define DESTROYS_MAX (VDC_TX_OPS_MAX / 2)
 
-static enum vdc_rc destroy_all(struct vdc_agent *agent, struct zone *zone)
+/* What a fencing has given away: partitions that need no lease are nobody else's. */
+static enum vdc_rc destroy_fenced(struct vdc_agent *agent, struct zone *zone)
 {
     for (;;) {
         struct vdc_op ops[DESTROYS_MAX];
@@ -375,7 +380,7 @@ static enum vdc_rc destroy_all(struct vdc_agent *agent, struct zone *zone)
         size_t len;
         const struct vdc_partition **list = vdc_allocdb_list_partitions(agent->db, &len);
         for (size_t i = 0; i < len && ops_len < DESTROYS_MAX; i++) {
-            if (strcmp(list[i]->zone, zone->name) == 0) {
+            if (strcmp(list[i]->zone, zone->name) == 0 && agent_partition_needs_lease(list[i])) {
                 ops[ops_len++] = (struct vdc_op){
                     .kind = VDC_OP_PARTITION_DESTROY,
                     .partition_destroy = {list[i]->id, list[i]->generation},
@@ -409,7 +414,7 @@ static enum vdc_rc commit_join(struct vdc_agent *agent, struct zone *zone)
     if (zone->lead.fenced && incarnation != zone->lead.incarnation) {
         enum vdc_rc rc = abort_claims(agent, zone);
         if (rc == VDC_RC_OK) {
-            rc = destroy_all(agent, zone);
+            rc = destroy_fenced(agent, zone);
         }
         if (rc != VDC_RC_OK) {
             return rc;
@@ -509,7 +514,8 @@ void agent_zone_continue_joins(struct vdc_agent *agent)
 
 static void doom_zone(struct vdc_agent *agent, struct zone *zone)
 {
-    AGENT_TRACE(agent, WARN, "zone %s: this node was fenced -> destroy all it has of the zone",
+    AGENT_TRACE(agent, WARN,
+                "zone %s: this node was fenced -> destroy all of the zone that needs its lease",
                 zone->name);
     struct vdc_run_lease_event revoke = {.kind = VDC_RUN_LEASE_REVOKE, .now = agent->now};
     agent_zone_lease_event(agent, zone, &revoke);
@@ -517,7 +523,7 @@ static void doom_zone(struct vdc_agent *agent, struct zone *zone)
     struct guest *next;
     HASH_ITER(hh, agent->guests, guest, next)
     {
-        if (strcmp(guest->zone, zone->name) == 0) {
+        if (guest->lease_needed && strcmp(guest->zone, zone->name) == 0) {
             agent_guest_doom(agent, guest, "the node was fenced");
         }
     }

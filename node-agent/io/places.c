@@ -88,10 +88,11 @@ struct console_wait {
     struct vdc_id request_id;
 };
 
-/* What failed at once. */
-struct failure {
+/* What came of an action at once: most are failures. */
+struct outcome {
     struct vdc_agent_key key;
     enum vdc_agent_event_kind kind;
+    enum vdc_rc rc;
     char text[VDC_ERR_TEXT_MAX];
 };
 
@@ -100,9 +101,9 @@ struct places {
     char *partitions_dir;
     char *views_dir;
     struct place *all;
-    struct failure *failures;
-    size_t failures_len;
-    size_t failures_cap;
+    struct outcome *outcomes;
+    size_t outcomes_len;
+    size_t outcomes_cap;
     uint64_t tickets;
     struct console_wait waits[CONSOLE_WAITS_MAX];
     size_t waits_len;
@@ -154,29 +155,35 @@ static void deliver(struct place *place, struct vdc_agent_event *event)
     place->owner->config.on_event(place->owner->config.data, event);
 }
 
+static void tell_later(struct places *places, const struct vdc_agent_key *key,
+                       enum vdc_agent_event_kind kind, enum vdc_rc rc, const char *text)
+{
+    VDC_GROW(places->outcomes, places->outcomes_cap, places->outcomes_len + 1);
+    struct outcome *outcome = &places->outcomes[places->outcomes_len++];
+    *outcome = (struct outcome){.key = *key, .kind = kind, .rc = rc};
+    vdc_str_set(outcome->text, sizeof outcome->text, text);
+}
+
 static void fail_later(struct places *places, const struct vdc_agent_key *key,
                        enum vdc_agent_event_kind kind, const struct vdc_err *err)
 {
-    VDC_GROW(places->failures, places->failures_cap, places->failures_len + 1);
-    struct failure *failure = &places->failures[places->failures_len++];
-    failure->key = *key;
-    failure->kind = kind;
-    vdc_str_set(failure->text, sizeof failure->text, vdc_err_text(err));
+    tell_later(places, key, kind, VDC_RC_UNAVAILABLE, vdc_err_text(err));
 }
 
 void agent_places_deliver(struct places *places)
 {
-    while (places->failures_len > 0) {
-        struct failure failure = places->failures[0];
-        places->failures_len--;
-        memmove(&places->failures[0], &places->failures[1],
-                places->failures_len * sizeof places->failures[0]);
-        struct vdc_agent_event event = {.kind = failure.kind, .key = failure.key};
-        if (failure.kind == VDC_AGENT_RELAY_ENDED) {
-            event.relay.rc = VDC_RC_UNAVAILABLE;
-            event.relay.text = failure.text;
+    while (places->outcomes_len > 0) {
+        struct outcome outcome = places->outcomes[0];
+        places->outcomes_len--;
+        memmove(&places->outcomes[0], &places->outcomes[1],
+                places->outcomes_len * sizeof places->outcomes[0]);
+        struct vdc_agent_event event = {.kind = outcome.kind, .key = outcome.key};
+        if (outcome.kind == VDC_AGENT_RELAY_ENDED) {
+            event.relay.rc = outcome.rc;
+            event.relay.text = outcome.text;
         } else {
-            event.monitor.text = failure.text;
+            event.monitor.rc = outcome.rc;
+            event.monitor.text = outcome.text;
         }
         places->config.on_event(places->config.data, &event);
     }
@@ -705,16 +712,17 @@ void agent_places_ask(struct places *places, const struct vdc_agent_action *acti
 
 void agent_places_mark_handover(struct places *places, const struct vdc_agent_key *key, bool set)
 {
-    struct place *place = find(places, key);
-    if (place == NULL) {
-        return;
-    }
-    vdc_autofree char *path = vdc_asprintf("%s/handover", place->dir);
-    struct vdc_err err;
+    char name[64];
+    key_text(key, name);
+    vdc_autofree char *path = vdc_asprintf("%s/%s/handover", places->partitions_dir, name);
+    struct vdc_err err = {0};
     enum vdc_rc rc =
         set ? vdc_file_write_atomic(path, "", 0, 0640, &err) : vdc_file_remove(path, &err);
     if (rc != VDC_RC_OK) {
         vdc_log_error("%s", vdc_err_text(&err));
+    }
+    if (set) {
+        tell_later(places, key, VDC_AGENT_HANDOVER_MARKED, rc, vdc_err_text(&err));
     }
 }
 
@@ -1192,7 +1200,7 @@ void agent_places_close(struct places *places)
     }
     free(places->partitions_dir);
     free(places->views_dir);
-    free(places->failures);
+    free(places->outcomes);
     free(places->content);
     free(places);
 }

@@ -3,7 +3,9 @@ vdc_unit_test(node_core_test
     SOURCES ${CMAKE_CURRENT_LIST_DIR}/node_core.c ${CMAKE_CURRENT_LIST_DIR}/node_lease.c
             ${CMAKE_CURRENT_LIST_DIR}/node_support.c
     LINK vdc-agent-core)
-vdc_unit_test(node_io_test SOURCES ${CMAKE_CURRENT_LIST_DIR}/node_io.c LINK vdc-agent-io)
+vdc_unit_test(node_io_test
+    SOURCES ${CMAKE_CURRENT_LIST_DIR}/node_io.c ${CMAKE_CURRENT_LIST_DIR}/node_places.c
+    LINK vdc-agent-io)
 # The drivers' headers are not public.
 target_include_directories(node_io_test PRIVATE ${CMAKE_CURRENT_LIST_DIR}/../../node-agent/io)
 vdc_unit_test(node_inspect_test

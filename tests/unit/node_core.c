@@ -376,6 +376,34 @@ Test(node_core, a_fenced_node_destroys_all_it_ran_before_it_joins_again)
     cr_assert(!vdc_run_lease_valid(&zone.lease, b.now));
 }
 
+Test(node_core, a_guest_that_needs_no_lease_runs_on_through_a_fencing_and_is_reported)
+{
+    bench_join(&b);
+    bench_run_guest(&b, 1, 1);
+    bench_create(&b, 2, 1, VDC_RUN_RUNNING, false);
+    bench_durable(&b);
+    bench_state(&b, 2, 1, VDC_PHASE_RUNNING);
+    bench_session_down(&b, 0);
+    bench_tick(&b, LEASE_NS + VDC_SECOND);
+    bench_session_up(&b, 0, "m1");
+    bench_lead(&b, 0, 1, 2, true);
+    has(&b, "ask p1.1 kill");
+    lacks(&b, "ask p2.1 kill");
+    bench_gone(&b, 1, 1, "killed");
+    bench_durable(&b);
+    has(&b, "send 0 zone_joined epoch 1 incarnation 2");
+    has(&b, "send 0 guest p2.1 running");
+    lacks(&b, "guest p1.1");
+    struct vdc_id first = id_of(1);
+    struct vdc_id second = id_of(2);
+    cr_assert_null(vdc_allocdb_find_partition(vdc_agent_allocdb(b.agent), &first));
+    cr_assert_not_null(vdc_allocdb_find_partition(vdc_agent_allocdb(b.agent), &second));
+    /* And it is restarted here when it fails, lease or not. */
+    bench_gone(&b, 2, 1, "it crashed");
+    bench_tick(&b, VDC_AGENT_RESTART_FIRST_NS);
+    has(&b, "start p2.1");
+}
+
 Test(node_core, a_node_without_its_journal_joins_when_all_that_it_ran_is_dead)
 {
     bench_restart(&b, 0);
@@ -520,6 +548,36 @@ Test(node_core, a_guest_whose_monitor_lets_it_run_past_its_lease_is_killed)
     lacks(&b, "kill p4.1"); /* needs no lease */
     bench_tick(&b, VDC_AGENT_LEASE_KILL_NS);
     lacks(&b, "kill");
+}
+
+Test(node_core, a_hung_monitor_that_was_asked_to_kill_has_no_longer_than_the_lease)
+{
+    bench_join(&b);
+    bench_run_guest(&b, 1, 1);
+    bench_tick(&b, LEASE_NS - 100 * VDC_MS);
+    bench_destroy(&b, 1, 1);
+    has(&b, "ask p1.1 kill");
+    bench_tick(&b, 100 * VDC_MS); /* the lease is over, the monitor silent */
+    bench_tick(&b, VDC_AGENT_LEASE_KILL_NS);
+    has(&b, "kill p1.1");
+    lacks(&b, "ask p1.1");
+}
+
+Test(node_core, a_monitor_that_was_started_and_never_speaks_is_killed_and_started_again)
+{
+    bench_join(&b);
+    bench_create(&b, 1, 1, VDC_RUN_RUNNING, false);
+    bench_durable(&b);
+    has(&b, "start p1.1");
+    cr_assert_leq(vdc_agent_deadline(b.agent).ns, b.now.ns + VDC_AGENT_START_NS);
+    bench_tick(&b, VDC_AGENT_START_NS - 1);
+    lacks(&b, "kill");
+    bench_tick(&b, 1);
+    has(&b, "says nothing -> kill");
+    has(&b, "kill p1.1");
+    bench_gone(&b, 1, 1, "the monitor was killed");
+    bench_tick(&b, VDC_AGENT_RESTART_FIRST_NS);
+    has(&b, "start p1.1");
 }
 
 Test(node_core, an_adopted_monitor_that_says_nothing_until_the_lease_is_over_is_killed)
@@ -757,7 +815,10 @@ Test(node_core, a_source_marks_the_hand_over_before_it_lets_go)
 {
     migrate_out();
     bench_command(&b, 1, 1, VDC_COMMAND_MIGRATE_CONTINUE);
-    in_order(&b, "mark p1.1", "ask p1.1 migrate_continue");
+    has(&b, "mark p1.1");
+    lacks(&b, "migrate_continue");
+    bench_marked(&b, 1, 1, VDC_RC_OK);
+    has(&b, "ask p1.1 migrate_continue");
     bench_reply(&b, 1, 1, VDC_RC_OK);
     bench_state(&b, 1, 1, VDC_PHASE_POSTMIGRATE);
     has(&b, "send 0 guest p1.1 migrated");
@@ -769,10 +830,38 @@ Test(node_core, a_source_marks_the_hand_over_before_it_lets_go)
     has(&b, "forget p1.1");
 }
 
+Test(node_core, a_hand_over_that_cannot_be_noted_is_refused_and_the_guest_stays_the_sources)
+{
+    migrate_out();
+    bench_command(&b, 1, 1, VDC_COMMAND_MIGRATE_CONTINUE);
+    bench_marked(&b, 1, 1, VDC_RC_NO_SPACE);
+    has(&b, "unmark p1.1");
+    has(&b, "command_result NO_SPACE port 0: the hand-over cannot be noted: no space left");
+    lacks(&b, "ask p1.1");
+    /* Its leader gives up, and the guest is this node's alone: also when it dies now. */
+    bench_command(&b, 1, 1, VDC_COMMAND_MIGRATE_CANCEL);
+    has(&b, "ask p1.1 migrate_cancel");
+    bench_gone(&b, 1, 1, "killed");
+    has(&b, "start again");
+}
+
+Test(node_core, a_cancel_while_the_hand_over_is_being_noted_wins)
+{
+    migrate_out();
+    bench_command(&b, 1, 1, VDC_COMMAND_MIGRATE_CONTINUE);
+    bench_command(&b, 1, 1, VDC_COMMAND_MIGRATE_CANCEL);
+    bench_marked(&b, 1, 1, VDC_RC_OK);
+    lacks(&b, "migrate_continue");
+    bench_reply(&b, 1, 1, VDC_RC_OK);
+    has(&b, "unmark p1.1");
+    has(&b, "command_result OK");
+}
+
 Test(node_core, a_source_that_dies_after_the_hand_over_is_not_started_again_by_itself)
 {
     migrate_out();
     bench_command(&b, 1, 1, VDC_COMMAND_MIGRATE_CONTINUE);
+    bench_marked(&b, 1, 1, VDC_RC_OK);
     bench_reply(&b, 1, 1, VDC_RC_OK);
     bench_gone(&b, 1, 1, "killed");
     has(&b, "ended after it was handed over");
@@ -789,6 +878,7 @@ Test(node_core, the_hand_over_is_remembered_through_a_restart)
 {
     migrate_out();
     bench_command(&b, 1, 1, VDC_COMMAND_MIGRATE_CONTINUE);
+    bench_marked(&b, 1, 1, VDC_RC_OK);
     bench_restart(&b, b.journalled);
     struct vdc_agent_event event = {.kind = VDC_AGENT_FOUND, .key = key_of(1, 1)};
     event.found.generation = 1;
@@ -804,6 +894,7 @@ Test(node_core, a_cancel_after_the_stream_was_complete_resumes_the_source)
 {
     migrate_out();
     bench_command(&b, 1, 1, VDC_COMMAND_MIGRATE_CONTINUE);
+    bench_marked(&b, 1, 1, VDC_RC_OK);
     bench_reply(&b, 1, 1, VDC_RC_OK);
     bench_state(&b, 1, 1, VDC_PHASE_HANDOVER);
     bench_command(&b, 1, 1, VDC_COMMAND_MIGRATE_CANCEL);
@@ -838,6 +929,7 @@ static void hand_over(uint64_t n)
     bench_run_guest(&b, n, 1);
     bench_state(&b, n, 1, VDC_PHASE_SWITCHOVER);
     bench_command(&b, n, 1, VDC_COMMAND_MIGRATE_CONTINUE);
+    bench_marked(&b, n, 1, VDC_RC_OK);
     bench_reply(&b, n, 1, VDC_RC_OK);
     bench_state(&b, n, 1, VDC_PHASE_HANDOVER);
 }

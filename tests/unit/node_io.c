@@ -2,17 +2,13 @@
 /* The agent's edges: what it reads of the machine, of its configuration, of launch descriptions and
  * console logs. Machines are small trees of files in a temporary directory. */
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <criterion/criterion.h>
-#include <uv.h>
 
 #include <vdc/base.h>
 #include <vdc/file.h>
@@ -21,7 +17,6 @@
 #include "config.h"
 #include "console_file.h"
 #include "discover.h"
-#include "places.h"
 
 static char root[] = "/tmp/vdc-node-io-XXXXXX";
 
@@ -342,67 +337,4 @@ Test(node_io, a_console_log_is_read_in_pieces_over_its_rotation)
     cr_assert(read_console(100, 500, 64));
     cr_assert_str_eq(piece, "");
     cr_assert_eq(first, 100);
-}
-
-/* --- what an agent that died left behind --- */
-
-struct left {
-    bool found_alive;
-    bool gone;
-    uv_loop_t *loop;
-};
-
-static void on_left(void *data, struct vdc_agent_event *event)
-{
-    struct left *left = data;
-    if (event->kind == VDC_AGENT_FOUND) {
-        left->found_alive = event->found.alive;
-    } else if (event->kind == VDC_AGENT_MONITOR_GONE) {
-        left->gone = true;
-        uv_stop(left->loop);
-    }
-}
-
-/* The agent was killed between starting the monitor and noting its pid, and the monitor has not made
- * its socket yet: nothing but the lock tells that it is there. */
-Test(node_io, a_monitor_that_was_started_and_not_noted_is_found_by_its_lock_and_killed,
-     .timeout = 60)
-{
-    char dir[] = "/tmp/vdc-places-XXXXXX";
-    cr_assert_not_null(mkdtemp(dir));
-    memset(&config, 0, sizeof config);
-    snprintf(config.run_dir, sizeof config.run_dir, "%s/run", dir);
-    snprintf(config.shared_dir, sizeof config.shared_dir, "%s/shared", dir);
-    uv_loop_t loop;
-    uv_loop_init(&loop);
-    struct left left = {.loop = &loop};
-    struct places_config places_config = {
-        .loop = &loop, .agent = &config, .program_dir = dir, .on_event = on_left, .data = &left};
-    struct places *places;
-    struct vdc_err err;
-    cr_assert_eq(agent_places_open(&places_config, &places, &err), VDC_RC_OK, "%s", err.text);
-    vdc_autofree char *place =
-        vdc_asprintf("%s/partitions/00000000-0000-4000-8000-000000000001.3", config.run_dir);
-    cr_assert_eq(mkdir(place, 0700), 0);
-    vdc_autofree char *lock = vdc_asprintf("%s/lock", place);
-    int fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    cr_assert_eq(flock(fd, LOCK_EX), 0);
-    pid_t child = fork();
-    if (child == 0) {
-        for (;;) {
-            pause();
-        }
-    }
-    close(fd);
-    agent_places_find(places);
-    cr_assert(left.found_alive);
-    uv_run(&loop, UV_RUN_DEFAULT);
-    cr_assert(left.gone);
-    int status;
-    cr_assert_eq(waitpid(child, &status, 0), child);
-    cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-    agent_places_close(places);
-    uv_run(&loop, UV_RUN_DEFAULT);
-    cr_assert_eq(uv_loop_close(&loop), 0);
-    cr_assert_eq(vdc_dir_remove(dir, &err), VDC_RC_OK, "%s", err.text);
 }

@@ -387,6 +387,16 @@ void bench_gone(struct bench *bench, uint64_t n, uint64_t generation, const char
     bench_step(bench, &event);
 }
 
+void bench_marked(struct bench *bench, uint64_t n, uint64_t generation, enum vdc_rc rc)
+{
+    struct vdc_agent_event event = {
+        .kind = VDC_AGENT_HANDOVER_MARKED,
+        .key = key_of(n, generation),
+        .monitor = {.rc = rc, .text = "no space left"},
+    };
+    bench_step(bench, &event);
+}
+
 void bench_reply(struct bench *bench, uint64_t n, uint64_t generation, enum vdc_rc rc)
 {
     struct vdc_agent_event event = {

@@ -56,6 +56,8 @@ uint64_t bench_set_run(struct bench *bench, uint64_t n, uint64_t generation, enu
 uint64_t bench_destroy(struct bench *bench, uint64_t n, uint64_t generation);
 void bench_state(struct bench *bench, uint64_t n, uint64_t generation, enum vdc_phase phase);
 void bench_gone(struct bench *bench, uint64_t n, uint64_t generation, const char *why);
+/* How the writing of the hand-over's mark went. */
+void bench_marked(struct bench *bench, uint64_t n, uint64_t generation, enum vdc_rc rc);
 void bench_reply(struct bench *bench, uint64_t n, uint64_t generation, enum vdc_rc rc);
 void bench_command(struct bench *bench, uint64_t n, uint64_t generation,
                    enum vdc_command_kind kind);

@@ -6,7 +6,7 @@
  * Called from the loop's thread only.
  *
  * An update's actions are a list, to be carried out in their order. The driver may not fail at one:
- * what goes wrong comes back as an event (MONITOR_GONE, RELAY_ENDED, SESSION_DOWN). Nothing is
+ * what goes wrong comes back as an event (MONITOR_GONE, HANDOVER_MARKED, RELAY_ENDED, SESSION_DOWN). Nothing is
  * acknowledged, streamed or started before its record is durable: the core waits for DURABLE itself,
  * so the driver needs no rule of its own.
  *
@@ -54,6 +54,9 @@
 #define VDC_AGENT_ANSWERS_MAX 16384
 /* Transactions that wait for guests to be gone (destroys); more are answered LIMIT. */
 #define VDC_AGENT_HELD_MAX 256
+/* A monitor that was started and has said nothing for so long is killed, and started again later. It
+ * speaks as soon as QEMU's process exists, which takes 0.1 s alone and seconds on a full machine. */
+#define VDC_AGENT_START_NS (60 * VDC_SECOND)
 /* From asking a monitor to kill its guest until it is killed itself. */
 #define VDC_AGENT_KILL_AFTER_NS (1 * VDC_SECOND)
 /* From a lease's end to the SIGKILL of a guest that by its monitor's last word still runs. The monitor
@@ -97,9 +100,10 @@ enum vdc_agent_event_kind {
     VDC_AGENT_SESSION_DOWN,
     VDC_AGENT_SESSION_DRAINED, /* its queue, which was long (sessions_busy), is short again */
     VDC_AGENT_SESSION_MSG,
-    VDC_AGENT_MONITOR_STATE, /* also the first word of one that was started or adopted */
-    VDC_AGENT_MONITOR_REPLY, /* to a request with a ticket other than 0 */
-    VDC_AGENT_MONITOR_GONE,  /* monitor *and* QEMU have ended, or could not be started */
+    VDC_AGENT_MONITOR_STATE,   /* also the first word of one that was started or adopted */
+    VDC_AGENT_MONITOR_REPLY,   /* to a request with a ticket other than 0 */
+    VDC_AGENT_MONITOR_GONE,    /* monitor *and* QEMU have ended, or could not be started */
+    VDC_AGENT_HANDOVER_MARKED, /* how HANDOVER (set) went: monitor.rc, monitor.text */
     VDC_AGENT_RELAY_READY,
     VDC_AGENT_RELAY_ENDED,
     VDC_AGENT_TICK, /* the deadline was reached */
@@ -119,7 +123,7 @@ struct vdc_agent_event {
             uint64_t generation; /* in its view; 0: none */
             int64_t lease_ns;    /* in its view, VDC_VIEW_LEASE_* or a deadline */
             bool alive;          /* its monitor or QEMU runs; the driver is connecting to it */
-            bool handover;       /* MARK_HANDOVER was done */
+            bool handover;       /* HANDOVER (set) was done */
             bool ended;          /* a last state was left by the monitor: `last` */
             struct vdc_agent_monitor_state last;
         } found;
@@ -133,7 +137,7 @@ struct vdc_agent_event {
             const struct vdc_agent_monitor_state *state; /* STATE; GONE: the last, or NULL */
             uint64_t ticket;
             enum vdc_rc rc;
-            const char *text; /* GONE: why, if state is NULL; REPLY: the error */
+            const char *text; /* GONE: why, if state is NULL; REPLY, MARKED: the error */
         } monitor;
         struct {
             uint16_t port; /* READY of a listening relay */
@@ -150,8 +154,10 @@ enum vdc_agent_action_kind {
     VDC_AGENT_DO_START,   /* directory, launch configuration, monitor */
     VDC_AGENT_DO_KILL,    /* SIGKILL to monitor and QEMU by verified pids; GONE follows */
     VDC_AGENT_DO_ASK,     /* a request to the monitor; a REPLY follows if ticket != 0 */
-    VDC_AGENT_DO_HANDOVER, /* leave (set) or remove (!set) a mark in the directory that survives us */
-    VDC_AGENT_DO_RELAY,    /* start the migration relay; READY or ENDED follows */
+    /* Leave (set) or remove (!set) a mark in the directory that survives us. HANDOVER_MARKED follows
+     * if set. */
+    VDC_AGENT_DO_HANDOVER,
+    VDC_AGENT_DO_RELAY,      /* start the migration relay; READY or ENDED follows */
     VDC_AGENT_DO_RELAY_STOP, /* no event follows that is not already under way */
     VDC_AGENT_DO_FORGET,     /* drop the view and what is held in memory; keep the directory */
     VDC_AGENT_DO_REMOVE,     /* remove the directory */

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The guests' places on the machine: what an agent finds, marks and removes there. Without monitors:
+ * those are real in tests/e2e/agent. */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <criterion/criterion.h>
+#include <uv.h>
+
+#include <vdc/base.h>
+#include <vdc/file.h>
+
+#include "places.h"
+
+#define ID_TEXT "00000000-0000-4000-8000-000000000001"
+
+static char root[] = "/tmp/vdc-places-XXXXXX";
+static struct agent_config config;
+static uv_loop_t loop;
+static struct places *places;
+
+/* What was told. */
+static struct {
+    bool found_alive;
+    bool gone;
+    bool marked;
+    enum vdc_rc rc;
+} told;
+
+static void on_event(void *data, struct vdc_agent_event *event)
+{
+    (void)data;
+    if (event->kind == VDC_AGENT_FOUND) {
+        told.found_alive = event->found.alive;
+    } else if (event->kind == VDC_AGENT_MONITOR_GONE) {
+        told.gone = true;
+        uv_stop(&loop);
+    } else if (event->kind == VDC_AGENT_HANDOVER_MARKED) {
+        told.marked = true;
+        told.rc = event->monitor.rc;
+    }
+}
+
+static void setup(void)
+{
+    cr_assert_not_null(mkdtemp(root));
+    snprintf(config.run_dir, sizeof config.run_dir, "%s/run", root);
+    snprintf(config.shared_dir, sizeof config.shared_dir, "%s/shared", root);
+    cr_assert_eq(mkdir(config.shared_dir, 0755), 0);
+    cr_assert_eq(uv_loop_init(&loop), 0);
+    struct places_config places_config = {
+        .loop = &loop, .agent = &config, .program_dir = root, .on_event = on_event};
+    struct vdc_err err;
+    cr_assert_eq(agent_places_open(&places_config, &places, &err), VDC_RC_OK, "%s", err.text);
+}
+
+static void teardown(void)
+{
+    struct vdc_err err;
+    agent_places_close(places);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    cr_assert_eq(uv_loop_close(&loop), 0);
+    cr_assert_eq(vdc_dir_remove(root, &err), VDC_RC_OK, "%s", err.text);
+}
+
+TestSuite(node_places, .init = setup, .fini = teardown, .timeout = 60);
+
+static struct vdc_agent_key key_one(uint64_t generation)
+{
+    struct vdc_agent_key key = {.generation = generation};
+    cr_assert(vdc_id_from_text(ID_TEXT, &key.id));
+    return key;
+}
+
+static char *make_place(uint64_t generation)
+{
+    char *place = vdc_asprintf("%s/partitions/" ID_TEXT ".%llu", config.run_dir,
+                               (unsigned long long)generation);
+    cr_assert_eq(mkdir(place, 0700), 0);
+    return place;
+}
+
+/* The agent was killed between starting the monitor and noting its pid, and the monitor has not made
+ * its socket yet: nothing but the lock tells that it is there. */
+Test(node_places, a_monitor_that_was_started_and_not_noted_is_found_by_its_lock_and_killed)
+{
+    vdc_autofree char *place = make_place(3);
+    vdc_autofree char *lock = vdc_asprintf("%s/lock", place);
+    int fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    cr_assert_eq(flock(fd, LOCK_EX), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        for (;;) {
+            pause();
+        }
+    }
+    close(fd);
+    agent_places_find(places);
+    cr_assert(told.found_alive);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    cr_assert(told.gone);
+    int status;
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+Test(node_places, a_hand_over_is_marked_in_the_directory_and_that_is_told)
+{
+    struct vdc_agent_key key = key_one(1);
+    vdc_autofree char *place = make_place(1);
+    vdc_autofree char *mark = vdc_asprintf("%s/handover", place);
+    agent_places_mark_handover(places, &key, true);
+    cr_assert(vdc_file_exists(mark));
+    cr_assert_not(told.marked); /* not from within */
+    agent_places_deliver(places);
+    cr_assert(told.marked);
+    cr_assert_eq(told.rc, VDC_RC_OK);
+    agent_places_mark_handover(places, &key, false);
+    cr_assert_not(vdc_file_exists(mark));
+}
+
+Test(node_places, a_hand_over_that_cannot_be_marked_is_told_as_failed)
+{
+    struct vdc_agent_key key = key_one(2); /* without a directory */
+    agent_places_mark_handover(places, &key, true);
+    agent_places_deliver(places);
+    cr_assert(told.marked);
+    cr_assert_eq(told.rc, VDC_RC_NOT_FOUND);
+}
