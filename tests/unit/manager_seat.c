@@ -520,8 +520,9 @@ Test(manager_seat, an_unreadable_record_is_named_and_not_tried_in_a_circle)
     seat()->paused_until = VDC_NEVER; /* as if it had just failed: the key goes, nothing is tried */
     run_until(key_given_back);
     cr_assert_eq(store.loads, 2);
-    seat()->paused_until = (vdc_mono){0};
     store_delete(bad, true);
+    seat()->paused_until = (vdc_mono){0}; /* the pause is over, as its timer would say */
+    seat_campaign(seat());
     run_until(leads);
 }
 
