@@ -27,24 +27,40 @@ nothing_runs() {
     ! grep -lsxz "VDC_LAB=$id" /proc/[0-9]*/environ && ! grep " $dir/" /proc/mounts &&
         [ -z "$(find /sys/fs/cgroup -maxdepth 2 -name "vdc-$id*")" ]
 }
-result() { tail -n 1 "$work/quickstart.out" | jq -e "$1" >/dev/null; }
+result() { # RUN JQ
+    tail -n 1 "$work/$1.out" | jq -e "$2" >/dev/null || { tail -n 1 "$work/$1.out" && return 1; }
+}
+passes() { # RUN ARGUMENTS ...: its steps and times are printed: a person who reads the test's log wants them
+    local run=$1
+    shift
+    quickstart --json "$@" >"$work/$run.out" 2>&1 || { tail -n 5 "$work/$run.out" && return 1; }
+}
+shown() { grep -v '^{' "$work/$1.out" || true; }
+full='.ok == true and .nodes == 4 and .partitions == 4 and .migration_counter_gap == 0'
+measured='[.placement_ms, .boot_s, .migration_downtime_ms, .failover_s] | all(type == "number" and . > 0)'
+rule='.refused_reason | test("db-apart.*r1.*r2.*r3")'
 
-check "the quickstart passes" bash -c "deploy/quickstart --dir '$dir' --managers 3 --etcd 3 --json \
-    >'$work/quickstart.out' 2>&1 || { tail -n 5 '$work/quickstart.out'; exit 1; }"
-grep -v '^{' "$work/quickstart.out" || true
-check "its last line says ok" result '.ok == true'
-check "four nodes and four partitions" result '.nodes == 4 and .partitions == 4'
-check "no count was lost by migration" result '.migration_counter_gap == 0'
-check "it has measured" result \
-    '[.placement_ms, .boot_s, .migration_downtime_ms, .failover_s] | all(type == "number" and . > 0)'
-check "the refusal names the rule and the racks" result '.refused_reason | test("db-apart.*r1.*r2.*r3")'
+check "the quickstart passes with three managers and three members of etcd" passes up up --managers 3 --etcd 3
+shown up
+check "its last line says ok, four nodes, four partitions, no count lost" result up "$full"
+check "it has measured" result up "$measured"
+check "the refusal names the rule and the racks" result up "$rule"
+check "after 'up' it says how to use it, and how to end it" \
+    grep -q "$dir/vdc partition list .*/deploy/quickstart down --dir $dir\$" "$work/up.out"
+lists() { "$dir/vdc" partition list -o json | jq -e 'length == 4 and all(.status.state == "running")'; }
+check "and that works" lists
+hub=$(cut -d' ' -f1 "$dir/procs/hub")
+check "a second run passes, with one of each" passes run
+shown run
+check "its last line says ok, too" result run "$full"
+check "it has ended the first" test ! -e "/proc/$hub"
 check "it leaves nothing running" nothing_runs
 check "it leaves no file" test ! -e "$dir"
 
 setsid deploy/quickstart up --dir "$dir" >"$work/crash.out" 2>&1 &
 crashed=$!
 in_step_2() { grep -q '== 2' "$work/crash.out"; }
-check "a second run comes as far as placing partitions" wait_until 120 in_step_2
+check "a third run comes as far as placing partitions" wait_until 120 in_step_2
 sleep 2
 kill -KILL -- "-$crashed"
 wait "$crashed" 2>/dev/null || true
