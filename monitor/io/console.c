@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <vdc/base.h>
@@ -11,23 +12,84 @@
 #define FILE_NAME "console.log"
 #define OLD_NAME "console.log.1"
 
-static int open_new(int dirfd)
+/* One write into a block that exists: it needs no space on a full disk, and a process that is killed
+ * does not tear it. */
+static void note_base(struct vdc_console *console)
 {
-    return openat(dirfd, FILE_NAME, O_RDWR | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOFOLLOW,
-                  0640);
+    char text[VDC_CONSOLE_BASE_LEN + 1];
+
+    (void)snprintf(text, sizeof(text), "%020llu\n", (unsigned long long)console->base);
+    if (console->base_file >= 0) {
+        (void)!pwrite(console->base_file, text, VDC_CONSOLE_BASE_LEN, 0);
+    }
 }
+
+static uint64_t read_base(const struct vdc_console *console)
+{
+    char text[VDC_CONSOLE_BASE_LEN];
+    uint64_t base;
+
+    if (console->base_file < 0 ||
+        pread(console->base_file, text, sizeof(text), 0) != (ssize_t)sizeof(text)) {
+        return 0;
+    }
+    text[sizeof(text) - 1] = '\0';
+    return vdc_parse_u64(text, INT64_MAX, &base) ? base : 0;
+}
+
+/* -1: none. */
+static int open_file(int dirfd, const char *name, int flags, uint64_t *size)
+{
+    int fd = openat(dirfd, name, flags | O_CLOEXEC | O_NOFOLLOW, 0640);
+    struct stat info;
+
+    *size = fd >= 0 && fstat(fd, &info) == 0 ? (uint64_t)info.st_size : 0;
+    return fd;
+}
+
+static void rotate(struct vdc_console *console);
 
 enum vdc_rc vdc_console_open(struct vdc_console *console, int dirfd, struct vdc_err *err)
 {
-    *console = (struct vdc_console){.dir = dirfd, .file = -1, .old = -1};
-    if (unlinkat(dirfd, OLD_NAME, 0) != 0 && errno != ENOENT) {
-        return vdc_err_errno(err, errno, "remove " OLD_NAME);
-    }
-    console->file = open_new(dirfd);
+    uint64_t size;
+    uint64_t old_size;
+    char last = '\n';
+
+    *console = (struct vdc_console){.dir = dirfd, .file = -1, .old = -1, .base_file = -1};
+    console->file = open_file(dirfd, FILE_NAME, O_RDWR | O_CREAT | O_APPEND, &size);
     if (console->file < 0) {
-        return vdc_err_errno(err, errno, "create " FILE_NAME);
+        return vdc_err_errno(err, errno, "open " FILE_NAME);
+    }
+    console->base_file =
+        openat(dirfd, VDC_CONSOLE_BASE_FILE, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640);
+    console->old = open_file(dirfd, OLD_NAME, O_RDONLY, &old_size);
+    console->base = VDC_MAX(read_base(console), old_size);
+    console->old_base = console->base - old_size;
+    console->end = console->base + size;
+    note_base(console);
+    if (size > 0) {
+        (void)!pread(console->file, &last, 1, (off_t)size - 1);
+    }
+    console->line_open = last != '\n';
+    if (size >= VDC_CONSOLE_FILE_MAX) {
+        rotate(console);
     }
     return VDC_RC_OK;
+}
+
+void vdc_console_begin_run(struct vdc_console *console, vdc_wall now)
+{
+    char time[VDC_WALL_TEXT_CAP];
+    vdc_autofree char *line = NULL;
+
+    if (console->end == 0) {
+        return;
+    }
+    vdc_wall_to_text(now, time);
+    /* A line that the last run was cut off in is not ended as if it were whole. */
+    line = vdc_asprintf("%s--- %s: the guest is started anew ---\r\n",
+                        console->line_open ? " ...\r\n" : "", time);
+    (void)vdc_console_write(console, line, strlen(line), NULL);
 }
 
 void vdc_console_close(struct vdc_console *console)
@@ -38,7 +100,10 @@ void vdc_console_close(struct vdc_console *console)
     if (console->old >= 0) {
         (void)close(console->old);
     }
-    console->file = console->old = -1;
+    if (console->base_file >= 0) {
+        (void)close(console->base_file);
+    }
+    console->file = console->old = console->base_file = -1;
 }
 
 static void rotate(struct vdc_console *console)
@@ -53,8 +118,10 @@ static void rotate(struct vdc_console *console)
     } else if (console->file >= 0) {
         (void)close(console->file);
     }
-    console->file = open_new(console->dir);
+    console->file = openat(console->dir, FILE_NAME,
+                           O_RDWR | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0640);
     console->base = console->end;
+    note_base(console);
 }
 
 /* Ends the current file where bytes could not be kept, so that offsets in it stay true. */
@@ -93,6 +160,7 @@ enum vdc_rc vdc_console_write(struct vdc_console *console, const void *data, siz
         }
         at += put;
         len -= (size_t)put;
+        console->line_open = at[-1] != '\n';
         console->end += (uint64_t)put;
         if (console->end - console->base >= VDC_CONSOLE_FILE_MAX) {
             rotate(console);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -275,7 +276,10 @@ static enum vdc_rc listen_at(struct vdc_control *control, struct vdc_err *err)
     }
     (void)unlink(path);
     status = uv_pipe_bind(&control->listener, path);
-    if (status == 0 && chmod(path, 0600) == 0) {
+    if (status == 0 && chmod(path, 0600) != 0) {
+        status = uv_translate_sys_error(errno);
+    }
+    if (status == 0) {
         status = uv_listen((uv_stream_t *)&control->listener, BACKLOG, on_connection);
     }
     if (dirfd >= 0) {

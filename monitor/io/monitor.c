@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -158,6 +159,18 @@ static void read_console(struct monitor *monitor, size_t max)
             vdc_log_error("console: %s", vdc_err_text(&err));
         }
         done += got;
+    }
+}
+
+/* What has been printed by now, and no more: a QEMU that goes on writing must not keep us here while
+ * its lease runs out. A guest that is stopped has written all into the socket. */
+static void read_console_now(struct monitor *monitor)
+{
+    int waiting = 0;
+
+    if (monitor->console_stream.fd >= 0 &&
+        ioctl(monitor->console_stream.fd, FIONREAD, &waiting) == 0 && waiting > 0) {
+        read_console(monitor, (size_t)waiting);
     }
 }
 
@@ -444,7 +457,7 @@ static void step(struct monitor *monitor, const struct vdc_guest_event *event,
     }
     monitor->stepping = false;
     if (update.changed) {
-        read_console(monitor, SIZE_MAX);
+        read_console_now(monitor);
         broadcast(monitor);
     }
     if (reply != NULL) {
@@ -641,7 +654,11 @@ static enum vdc_rc open_dir(struct monitor *monitor, struct vdc_err *err)
     if (rc != VDC_RC_OK) {
         return rc;
     }
-    return vdc_console_open(&monitor->console, monitor->dirfd, err);
+    rc = vdc_console_open(&monitor->console, monitor->dirfd, err);
+    if (rc == VDC_RC_OK) {
+        vdc_console_begin_run(&monitor->console, vdc_clock_wall());
+    }
+    return rc;
 }
 
 static enum vdc_rc open_all(struct monitor *monitor, struct vdc_err *err)
@@ -721,7 +738,7 @@ enum vdc_rc vdc_monitor_run(const struct vdc_monitor_config *config, int *exit_s
     monitor->config = config;
     monitor->dirfd = monitor->migration_fd = -1;
     monitor->console_stream.fd = monitor->agent_stream.fd = monitor->stderr_stream.fd = -1;
-    monitor->console = (struct vdc_console){.file = -1, .old = -1};
+    monitor->console = (struct vdc_console){.file = -1, .old = -1, .base_file = -1};
     VDC_ASSERT(uv_loop_init(&monitor->loop) == 0);
     VDC_ASSERT(uv_timer_init(&monitor->loop, &monitor->timer) == 0);
     monitor->timer.data = monitor;

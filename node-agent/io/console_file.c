@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include <vdc/base.h>
+#include <vdc/file.h>
+#include <vdc/monitor_protocol.h>
 
 struct part {
     int fd;
@@ -37,6 +39,21 @@ static void read_part(const struct part *part, uint64_t offset, uint64_t max, st
     }
 }
 
+/* False: the monitor noted none. */
+static bool read_base(const char *dir, uint64_t *base)
+{
+    vdc_autofree char *path = vdc_asprintf("%s/" VDC_CONSOLE_BASE_FILE, dir);
+    struct vdc_buf text = {0};
+    bool found = vdc_file_read(path, VDC_CONSOLE_BASE_LEN, &text, NULL) == VDC_RC_OK &&
+                 text.len == VDC_CONSOLE_BASE_LEN;
+    if (found) {
+        text.data[VDC_CONSOLE_BASE_LEN - 1] = 0;
+        found = vdc_parse_u64(text.data, INT64_MAX, base);
+    }
+    vdc_buf_deinit(&text);
+    return found;
+}
+
 bool agent_console_file_read(const char *dir, uint64_t known_end, uint64_t offset, uint32_t max,
                              struct vdc_buf *data, uint64_t *first, uint64_t *end)
 {
@@ -44,7 +61,8 @@ bool agent_console_file_read(const char *dir, uint64_t known_end, uint64_t offse
     struct part log = open_part(dir, "console.log");
     bool found = log.fd >= 0;
     uint64_t kept = old.len + log.len;
-    *end = VDC_MAX(known_end, kept);
+    uint64_t base;
+    *end = VDC_MAX(read_base(dir, &base) ? base + log.len : known_end, kept);
     uint64_t begin = *end - kept;
     *first = VDC_MIN(VDC_MAX(offset, begin), *end);
     size_t before = data->len;

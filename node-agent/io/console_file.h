@@ -8,7 +8,8 @@
 #include <vdc/buf.h>
 
 /* Appends up to `max` bytes of the stream from `offset` on to `data`. *end: bytes printed in all
- * (`known_end` if it is not 0: older parts may have been rotated away); *first: offset of the first
+ * as the monitor noted in console.base (where that is missing, `known_end` if it is not 0: older parts
+ * may have been rotated away); *first: offset of the first
  * byte given. False: there is no log. */
 bool agent_console_file_read(const char *dir, uint64_t known_end, uint64_t offset, uint32_t max,
                              struct vdc_buf *data, uint64_t *first, uint64_t *end);

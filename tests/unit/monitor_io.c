@@ -82,9 +82,64 @@ Test(monitor_io, console_keeps_the_last_bytes_and_gives_them_by_offset)
     cr_assert_eq(out.offset, total);
     free(out.data);
     vdc_console_close(&console);
+    close(dirfd);
+}
+
+static void expect_console(const struct vdc_console *console, uint64_t offset, const char *text)
+{
+    struct vdc_monitor_console out;
+
+    vdc_console_read(console, offset, 200, &out);
+    cr_assert_eq(out.offset, offset);
+    cr_assert_str_eq(out.data, text);
+    free(out.data);
+}
+
+Test(monitor_io, console_goes_on_behind_what_an_earlier_run_said)
+{
+    static const char first[] = "ok\nCOUNT 12";
+    static const char mark[] =
+        " ...\r\n--- 1970-01-01T00:00:00.000Z: the guest is started anew ---\r\n";
+    struct vdc_console console;
+    int dirfd = open(root, O_RDONLY | O_DIRECTORY);
+
     cr_assert_eq(vdc_console_open(&console, dirfd, NULL), VDC_RC_OK);
-    cr_assert_eq(console.end, 0, "a new run begins an empty log");
-    cr_assert_neq(faccessat(dirfd, "console.log.1", F_OK, 0), 0);
+    vdc_console_begin_run(&console, (vdc_wall){0});
+    cr_assert_eq(console.end, 0, "the first run needs no line");
+    cr_assert_eq(vdc_console_write(&console, first, strlen(first), NULL), VDC_RC_OK);
+    vdc_console_close(&console);
+    cr_assert_eq(vdc_console_open(&console, dirfd, NULL), VDC_RC_OK);
+    cr_assert_eq(console.end, strlen(first));
+    vdc_console_begin_run(&console, (vdc_wall){0});
+    expect_console(&console, strlen(first), mark);
+    vdc_console_begin_run(&console, (vdc_wall){0});
+    expect_console(&console, strlen(first) + strlen(mark), mark + strlen(" ...\r\n"));
+    vdc_console_close(&console);
+    close(dirfd);
+}
+
+Test(monitor_io, console_offsets_stay_true_over_rotations_and_new_runs)
+{
+    const uint64_t total = 2 * (uint64_t)VDC_CONSOLE_FILE_MAX + 5;
+    struct vdc_console console;
+    int dirfd = open(root, O_RDONLY | O_DIRECTORY);
+
+    for (int run = 0; run < 3; run++) {
+        cr_assert_eq(vdc_console_open(&console, dirfd, NULL), VDC_RC_OK);
+        cr_assert_eq(console.end, (uint64_t)run * total);
+        write_stream(&console, console.end, total);
+        vdc_console_close(&console);
+    }
+    cr_assert_eq(vdc_console_open(&console, dirfd, NULL), VDC_RC_OK);
+    cr_assert_eq(console.end, 3 * total);
+    for (uint64_t offset = console.old_base; offset < console.end; offset += 99991) {
+        struct vdc_monitor_console out;
+        vdc_console_read(&console, offset, 1, &out);
+        cr_assert_eq(out.offset, offset);
+        cr_assert_eq(out.data[0], byte_at(offset));
+        free(out.data);
+    }
+    cr_assert_leq(console.end - console.old_base, 2 * (uint64_t)VDC_CONSOLE_FILE_MAX);
     vdc_console_close(&console);
     close(dirfd);
 }

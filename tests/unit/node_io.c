@@ -337,4 +337,10 @@ Test(node_io, a_console_log_is_read_in_pieces_over_its_rotation)
     cr_assert(read_console(100, 500, 64));
     cr_assert_str_eq(piece, "");
     cr_assert_eq(first, 100);
+    /* What the monitor has noted counts more than what was heard from it last. */
+    put("console.base", "00000000000000000200\n");
+    cr_assert(read_console(100, 0, 6));
+    cr_assert_str_eq(piece, "123456");
+    cr_assert_eq(first, 195);
+    cr_assert_eq(end, 205);
 }

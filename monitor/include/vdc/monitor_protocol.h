@@ -36,7 +36,7 @@
  *   activate                      in `loaded`: this side owns the guest now: run it. -> running
  *                                 (Only this command starts a loaded guest; its view may say
  *                                 `incoming` or `running`, but not paused or stopped.)
- *   console_read offset max       reply has "console": {"offset","end","data"}; see below
+ *   console_read offset max       reply has "console": {"offset","end","data"}
  *
  * The guest runs if and only if: it was started or activated, no `pause` holds it, the view says
  * running, and the run lease in the view is valid (or none is needed). The moment the lease passes
@@ -78,6 +78,9 @@
 #define VDC_MONITOR_PATH_MAX 1023
 /* Bytes of a reason or error sentence. */
 #define VDC_MONITOR_TEXT_MAX 255
+/* DIR/console.base (console.h): the bytes of its text. */
+#define VDC_CONSOLE_BASE_FILE "console.base"
+#define VDC_CONSOLE_BASE_LEN 21
 /* Seconds for a `stop`: an hour is longer than any guest needs to shut down. */
 #define VDC_MONITOR_STOP_TIMEOUT_MAX 3600
 #define VDC_MONITOR_STOP_TIMEOUT_DEFAULT 10
