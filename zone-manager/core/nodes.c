@@ -104,7 +104,7 @@ bool node_is_usable(const struct vdc_zone *zone, const struct zone_node *node, c
     struct vdc_policy_share share;
     switch (node->state) {
     case VDC_NODE_JOINING:
-        *why = "joining";
+        *why = recorded(node) ? "joining" : "not in the zone: no entry of the policy matches it";
         return false;
     case VDC_NODE_SILENT:
         *why = "silent";

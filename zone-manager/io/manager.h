@@ -7,7 +7,7 @@
  *   seat.c     leadership in etcd, the core's events and updates, writes; load.c reads the records,
  *              watch.c learns of zones and leaders
  *   nodes.c    the sessions of nodes
- *   api.c      routes, rights, answers, waiting; spec.c reads bodies, render.c writes JSON
+ *   api*.c     routes, rights, answers, waiting; spec.c reads bodies, render.c writes JSON
  *   forward.c  hands a request to the manager that leads its zone
  *   config.c   the configuration file
  */
@@ -164,6 +164,8 @@ enum vdc_rc seats_open(struct manager *manager, struct vdc_err *err) VDC_MUST_US
 /* Gives up every leadership and destroys the cores; `revoked` is set when the lease is given back. */
 void seats_close(struct manager *manager);
 struct seat *seat_find(struct manager *manager, const char *zone); /* NULL: no such zone */
+/* The store has this zone: gives it a seat, which tries to lead it. */
+void seat_learn(struct manager *manager, const struct vdc_zone_record *record);
 /* Gives the core one event (now and wall are filled in) and carries its update out. Only while it
  * has a core. */
 void seat_step(struct seat *seat, struct vdc_zone_event *event);
@@ -179,7 +181,7 @@ void nodes_introduce(struct seat *seat);
 /* False if there is no such session any more. */
 bool nodes_send(struct manager *manager, uint64_t session, const struct vdc_msg *msg);
 
-/* ---- api.c ---- */
+/* ---- api.c, api_answer.c ---- */
 
 enum vdc_rc api_open(struct manager *manager, struct vdc_err *err) VDC_MUST_USE;
 void api_close(struct manager *manager);

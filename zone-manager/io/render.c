@@ -6,13 +6,19 @@
 
 static void set_text(json_t *object, const char *name, const char *text)
 {
-    json_object_set_new(object, name, json_string(text));
+    json_object_set_new(object, name, render_text(text));
 }
 
 /* Absent values are null, so that a client sees that the field exists. */
 static void set_name(json_t *object, const char *name, const char *text)
 {
-    json_object_set_new(object, name, text[0] != 0 ? json_string(text) : json_null());
+    json_object_set_new(object, name, text[0] != 0 ? render_text(text) : json_null());
+}
+
+/* A sentence or several lines; NULL: null. They may be cut in the middle of a character. */
+static void set_sentence(json_t *object, const char *name, const char *text)
+{
+    json_object_set_new(object, name, text != NULL ? render_text(text) : json_null());
 }
 
 static void set_u64(json_t *object, const char *name, uint64_t value)
@@ -103,10 +109,8 @@ json_t *render_operation(const struct vdc_operation_record *record)
     set_name(object, "source", record->source);
     set_name(object, "target", record->target);
     set_name(object, "user", record->user);
-    json_object_set_new(object, "verdict",
-                        record->verdict != NULL ? json_string(record->verdict) : json_null());
-    json_object_set_new(object, "error",
-                        record->error != NULL ? json_string(record->error) : json_null());
+    set_sentence(object, "verdict", record->verdict);
+    set_sentence(object, "error", record->error);
     set_time(object, "created_at", record->created_at);
     set_time(object, "finished_at", record->finished_at);
     set_ms(object, "placement_ms", record->placement_ns);
@@ -160,8 +164,7 @@ json_t *render_partition(const struct vdc_zone_partition_info *info)
     set_u64(status, "policy_version", record->policy_version);
     json_object_set_new(status, "restartable", json_boolean(record->restartable));
     set_id(status, "operation", &record->operation);
-    json_object_set_new(status, "verdict",
-                        record->verdict != NULL ? json_string(record->verdict) : json_null());
+    set_sentence(status, "verdict", record->verdict);
     json_object_set_new(status, "guest", info->seen ? guest_json(info) : json_null());
     json_object_set_new(object, "status", status);
     return object;
@@ -213,6 +216,8 @@ json_t *render_node(const struct vdc_zone *zone, const struct vdc_zone_node_info
     json_t *status = json_object();
     set_text(status, "state", vdc_node_state_name(info->state));
     json_object_set_new(status, "connected", json_boolean(info->connected));
+    json_object_set_new(status, "usable", json_boolean(info->usable));
+    set_name(status, "why_not", info->usable ? "" : info->why_not);
     set_u64(status, "incarnation", record->incarnation);
     set_u64(status, "partitions", info->partitions);
     int64_t left = info->lease_until.ns > now.ns ? vdc_mono_sub(info->lease_until, now) : 0;
@@ -234,6 +239,7 @@ json_t *render_zone(const struct seat *seat)
     json_t *status = json_object();
     set_name(status, "leader", seat->leader.manager);
     set_u64(status, "epoch", (uint64_t)seat->leader_revision);
+    set_name(status, "problem", seat->leader_revision == 0 ? seat->trouble : "");
     json_object_set_new(object, "status", status);
     return object;
 }

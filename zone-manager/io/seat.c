@@ -89,6 +89,18 @@ struct seat *seat_open(struct manager *manager, const char *zone)
     return seat;
 }
 
+void seat_learn(struct manager *manager, const struct vdc_zone_record *record)
+{
+    struct seat *seat = seat_find(manager, record->name);
+    if (seat == NULL) {
+        seat = seat_open(manager, record->name);
+    }
+    if (seat != NULL) {
+        seat->record = *record;
+        seat_campaign(seat);
+    }
+}
+
 static void write_free(struct seat_write *write)
 {
     for (size_t i = 0; i < write->puts_len; i++) {

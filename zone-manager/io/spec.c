@@ -19,9 +19,25 @@ struct body {
     json_t *mistakes;
 };
 
-static void mistake(struct body *body, const char *pointer, const char *fmt, ...) VDC_PRINTF(3, 4);
+/* Appends "/PART", as RFC 6901 writes a name that has '~' or '/' in it. */
+static void put_pointer(struct vdc_buf *pointer, const char *part)
+{
+    vdc_buf_puts(pointer, "/");
+    for (; *part != 0; part++) {
+        if (*part == '~' || *part == '/') {
+            vdc_buf_puts(pointer, *part == '~' ? "~0" : "~1");
+        } else {
+            vdc_buf_append(pointer, part, 1);
+        }
+    }
+}
 
-static void mistake(struct body *body, const char *pointer, const char *fmt, ...)
+/* About the field, or, where `member` is not NULL, about that member of it. */
+static void mistake_in(struct body *body, const char *field, const char *member, const char *fmt,
+                       ...) VDC_PRINTF(4, 5);
+
+static void mistake_in(struct body *body, const char *field, const char *member, const char *fmt,
+                       ...)
 {
     if (json_array_size(body->mistakes) >= MISTAKES_MAX) {
         return;
@@ -31,9 +47,18 @@ static void mistake(struct body *body, const char *pointer, const char *fmt, ...
     char text[512];
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    json_array_append_new(body->mistakes, json_pack("{s:s+, s:o}", "pointer", "/", pointer,
-                                                    "message", render_text(text)));
+    struct vdc_buf pointer = {0};
+    put_pointer(&pointer, field);
+    if (member != NULL) {
+        put_pointer(&pointer, member);
+    }
+    json_array_append_new(body->mistakes,
+                          json_pack("{s:o, s:o}", "pointer", render_text(vdc_buf_text(&pointer)),
+                                    "message", render_text(text)));
+    vdc_buf_deinit(&pointer);
 }
+
+#define mistake(body, field, ...) mistake_in(body, field, NULL, __VA_ARGS__)
 
 /* Answers with what was wrong; true if nothing was. The body is released either way. */
 static bool finish(struct body *body)
@@ -177,8 +202,9 @@ static void read_labels(struct body *body, struct vdc_partition_spec *spec)
         if (key[0] == 0 || !json_is_string(value) ||
             !vdc_str_copy(label->key, VDC_LABEL_CAP, key) ||
             !vdc_str_copy(label->value, VDC_LABEL_CAP, json_string_value(value))) {
-            mistake(body, "labels", "label \"%.64s\": key and value are texts of at most %d bytes",
-                    key, VDC_LABEL_MAX);
+            mistake_in(body, "labels", key,
+                       "label \"%.64s\": key and value are texts of at most %d bytes", key,
+                       VDC_LABEL_MAX);
             return;
         }
         spec->labels_len++;

@@ -31,14 +31,11 @@ static void take_zone(struct manager *manager, const struct vdc_etcd_kv *kv)
         vdc_log_error("%s: %s -> ignored", kv->key, vdc_err_text(&err));
         return;
     }
-    struct seat *seat = seat_find(manager, name);
-    if (seat == NULL) {
-        seat = seat_open(manager, name);
+    if (strcmp(record.name, name) != 0) {
+        vdc_log_error("%s: it holds the record of zone %s -> ignored", kv->key, record.name);
+        return;
     }
-    if (seat != NULL) {
-        seat->record = record;
-        seat_campaign(seat);
-    }
+    seat_learn(manager, &record);
 }
 
 /* The store, at this revision, has no leader key of the zone. */
