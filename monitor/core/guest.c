@@ -83,6 +83,9 @@ struct vdc_guest {
     vdc_mono stop_deadline;   /* STOPPING: the next harder step */
     vdc_mono progress_at;     /* the next query-migrate */
     vdc_mono resume_at;       /* when a guest that QEMU should have resumed by itself is helped */
+    vdc_mono retry_at;        /* stopped by QEMU, or `cont` refused: not let run before */
+    uint64_t disk_errors;     /* that QEMU has reported */
+    char disk_error[64];      /* the last one, since the guest ran last */
     uint32_t downtime_queries;
     struct vdc_qmp_params migration_params;
 
@@ -428,6 +431,8 @@ static void on_running(struct vdc_guest *guest)
     guest->has_run = true;
     guest->resumes_itself = false;
     guest->resume_at = VDC_NEVER;
+    guest->retry_at = VDC_NEVER;
+    guest->disk_error[0] = '\0';
     guest->state.running_since_ns = guest->now.ns;
     guest->update->changed = true;
     switch (guest->state.state) {
@@ -473,12 +478,26 @@ static void on_stopped(struct vdc_guest *guest)
         if (guest->stop_pending || guest->state.panicked) {
             move_to(guest, VDC_PHASE_PAUSED, "%s", why_not(guest));
         } else {
-            /* A full disk, say. To resume at once would meet it again: `resume` decides. */
-            guest->held = true;
-            move_to(guest, VDC_PHASE_PAUSED, "QEMU stopped it");
+            /* A full disk, say. To resume at once would meet it again. */
+            guest->retry_at = vdc_mono_add(guest->now, VDC_GUEST_STOPPED_RETRY_MS * VDC_MS);
+            move_to(guest, VDC_PHASE_PAUSED, "QEMU stopped it%s%s, tried again every %d s",
+                    guest->disk_error[0] == '\0' ? "" : ": a disk failed: ", guest->disk_error,
+                    VDC_GUEST_STOPPED_RETRY_MS / 1000);
         }
     } else if (guest->state.state == VDC_PHASE_MIGRATING && !guest->stop_pending) {
         guest->state.migration.stopped_ns = guest->now.ns;
+    }
+}
+
+/* A guest may make its disk fail thousands of times a second: the log doubles its steps. */
+static void on_disk_error(struct vdc_guest *guest, const char *reason)
+{
+    uint64_t count = ++guest->disk_errors;
+
+    vdc_str_set(guest->disk_error, sizeof(guest->disk_error), reason);
+    if ((count & (count - 1)) == 0) {
+        vdc_trace_line(&guest->trace, VDC_LEVEL_ERROR, "guest %s: a disk failed: %s (%llu so far)",
+                       guest->state.name, reason, (unsigned long long)count);
     }
 }
 
@@ -514,8 +533,7 @@ static void on_qmp_event(struct vdc_guest *guest, const struct vdc_qmp_message *
         guest->update->changed = true;
         break;
     case VDC_QMP_EVENT_IO_ERROR:
-        vdc_trace_line(&guest->trace, VDC_LEVEL_ERROR, "guest %s: a disk failed: %s",
-                       guest->state.name, message->reason);
+        on_disk_error(guest, message->reason);
         break;
     case VDC_QMP_EVENT_POWERDOWN:
     case VDC_QMP_EVENT_OTHER:
@@ -542,11 +560,12 @@ static void on_qmp_error(struct vdc_guest *guest, enum vdc_qmp_command command, 
         }
         break;
     case VDC_QMP_CONT:
-        /* Most likely the disks cannot be taken back. It would be refused again: a person or the
-         * node agent decides, by resume or kill. */
-        guest->held = true;
+        /* Most likely the disks cannot be taken yet: the other end of a migration has them until it
+         * has ended. */
+        guest->retry_at = vdc_mono_add(guest->now, VDC_GUEST_CONT_RETRY_MS * VDC_MS);
         (void)snprintf(guest->state.reason, sizeof(guest->state.reason),
-                       "QEMU refuses to run it: %.200s", text);
+                       "QEMU refuses to run it, tried again every %d s: %.160s",
+                       VDC_GUEST_CONT_RETRY_MS / 1000, text);
         guest->update->changed = true;
         break;
     case VDC_QMP_POWERDOWN:
@@ -803,6 +822,7 @@ static enum vdc_rc request_resume(struct vdc_guest *guest)
         return conflict(guest, "resume");
     }
     guest->held = false;
+    guest->retry_at = VDC_NEVER;
     if (guest->state.state == VDC_PHASE_POSTMIGRATE) {
         if (!may_run(guest)) {
             return vdc_err_set(&guest->update->reply, VDC_RC_CONFLICT, "the guest may not run: %s",
@@ -937,9 +957,15 @@ static void decide_lease(struct vdc_guest *guest)
     }
 }
 
+/* Whether time has to pass before a `cont` is worth trying. */
+static bool waits_to_retry(const struct vdc_guest *guest)
+{
+    return !vdc_mono_is_never(guest->retry_at) && !vdc_mono_reached(guest->now, guest->retry_at);
+}
+
 static void decide_run(struct vdc_guest *guest)
 {
-    bool may = may_run(guest);
+    bool may = may_run(guest) && !waits_to_retry(guest);
 
     switch (guest->state.state) {
     case VDC_PHASE_PRELAUNCH:
@@ -953,11 +979,18 @@ static void decide_run(struct vdc_guest *guest)
             order_cont(guest);
         }
         break;
+    case VDC_PHASE_POSTMIGRATE:
+        /* Only where `resume` has said that this side owns the guest, and QEMU refused. */
+        if (may && !vdc_mono_is_never(guest->retry_at)) {
+            order_cont(guest);
+        }
+        break;
     case VDC_PHASE_RUNNING:
-        if (!may && guest->vcpus_run) {
+        if (!may_run(guest) && guest->vcpus_run) {
             order_stop(guest);
         } else if (may && !guest->vcpus_run && !guest->by_guest && !guest->stop_pending &&
-                   vdc_mono_reached(guest->now, guest->resume_at)) {
+                   (vdc_mono_reached(guest->now, guest->resume_at) ||
+                    !vdc_mono_is_never(guest->retry_at))) {
             guest->resume_at = VDC_NEVER;
             order_cont(guest);
         }
@@ -968,7 +1001,6 @@ static void decide_run(struct vdc_guest *guest)
     case VDC_PHASE_MIGRATING:
     case VDC_PHASE_SWITCHOVER:
     case VDC_PHASE_HANDOVER:
-    case VDC_PHASE_POSTMIGRATE:
     case VDC_PHASE_STOPPING:
     case VDC_PHASE_STOPPED:
     case VDC_PHASE_FAILED:
@@ -1061,6 +1093,7 @@ struct vdc_guest *vdc_guest_create(const struct vdc_guest_config *config, vdc_mo
     guest->stop_deadline = VDC_NEVER;
     guest->progress_at = VDC_NEVER;
     guest->resume_at = VDC_NEVER;
+    guest->retry_at = VDC_NEVER;
     return guest;
 }
 
@@ -1137,6 +1170,9 @@ vdc_mono vdc_guest_deadline(const struct vdc_guest *guest)
     }
     if (guest->state.state == VDC_PHASE_RUNNING && !guest->vcpus_run && may_run(guest)) {
         at = vdc_mono_min(at, guest->resume_at);
+    }
+    if (waits_to_retry(guest) && may_run(guest)) {
+        at = vdc_mono_min(at, guest->retry_at);
     }
     if (guest->pending_count > 0 && guest->state.responsive && !guest->frozen) {
         at = vdc_mono_min(at, guest->pending[0].deadline);

@@ -402,13 +402,29 @@ Test(monitor_guest, a_panic_is_reported_and_not_resumed)
     cr_assert_str_eq(strstr(actions, "cont") == NULL ? "" : "cont", "");
 }
 
-Test(monitor_guest, a_guest_that_qemu_stopped_waits_for_resume)
+Test(monitor_guest, a_guest_that_qemu_stopped_is_tried_again_until_its_disk_takes_it)
+{
+    make_running();
+    set_view(VDC_RUN_RUNNING, VDC_VIEW_LEASE_NONE);
+    for (int i = 0; i < 3; i++) {
+        qmp("{\"event\":\"BLOCK_IO_ERROR\",\"data\":{\"reason\":\"No space left on device\"}}");
+        event("STOP");
+        is_state(VDC_PHASE_PAUSED);
+        cr_assert_not_null(strstr(vdc_guest_state(guest)->reason, "No space left on device"));
+        pass(VDC_GUEST_STOPPED_RETRY_MS - 1, "");
+        pass(1, "cont");
+        cont_done();
+    }
+    pass(60000, "");
+    is_state(VDC_PHASE_RUNNING);
+}
+
+Test(monitor_guest, a_guest_that_qemu_stopped_goes_on_at_once_by_resume)
 {
     make_running();
     set_view(VDC_RUN_RUNNING, VDC_VIEW_LEASE_NONE);
     event("STOP");
     is_state(VDC_PHASE_PAUSED);
-    pass(60000, "");
     cr_assert_eq(request(VDC_MONITOR_RESUME), VDC_RC_OK);
     cr_assert_str_eq(actions, "cont");
 }
@@ -665,13 +681,53 @@ Test(monitor_guest, target_whose_load_fails_has_failed)
     is_state(VDC_PHASE_FAILED);
 }
 
-Test(monitor_guest, a_cont_that_qemu_refuses_is_told_and_not_repeated)
+Test(monitor_guest, a_stopped_guest_that_may_not_run_is_not_tried)
+{
+    make_running();
+    event("STOP");
+    set_view(VDC_RUN_PAUSED, VDC_VIEW_LEASE_NONE);
+    pass(60000, "");
+    is_state(VDC_PHASE_PAUSED);
+}
+
+Test(monitor_guest, disk_errors_are_logged_ever_more_seldom)
+{
+    int lines = 0;
+    enum vdc_level level;
+    char line[512];
+
+    make_running();
+    for (int i = 0; i < 1000; i++) {
+        qmp("{\"event\":\"BLOCK_IO_ERROR\",\"data\":{\"reason\":\"Input/output error\"}}");
+        while (vdc_trace_take(vdc_guest_trace(guest), &level, line, sizeof(line))) {
+            lines += strstr(line, "a disk failed") != NULL;
+        }
+    }
+    cr_assert_eq(lines, 10);
+}
+
+Test(monitor_guest, a_source_that_cannot_have_its_disks_back_yet_tries_until_it_can)
+{
+    make_postmigrate();
+    set_view(VDC_RUN_RUNNING, VDC_VIEW_LEASE_NONE);
+    answer(VDC_QMP_QUERY_MIGRATE, "\"return\":{\"status\":\"completed\",\"downtime\":5}");
+    cr_assert_eq(request(VDC_MONITOR_RESUME), VDC_RC_OK);
+    answer(VDC_QMP_CONT, "\"error\":{\"desc\":\"disk is locked\"}");
+    is_state(VDC_PHASE_POSTMIGRATE);
+    pass(VDC_GUEST_CONT_RETRY_MS, "cont");
+    cont_done();
+}
+
+Test(monitor_guest, a_cont_that_qemu_refuses_is_told_and_tried_again)
 {
     make_loaded();
     cr_assert_eq(request(VDC_MONITOR_ACTIVATE), VDC_RC_OK);
     answer(VDC_QMP_CONT, "\"error\":{\"desc\":\"disk is locked\"}");
     is_state(VDC_PHASE_LOADED);
     cr_assert_not_null(strstr(vdc_guest_state(guest)->reason, "disk is locked"));
+    cr_assert_str_eq(actions, "");
+    pass(VDC_GUEST_CONT_RETRY_MS, "cont");
+    answer(VDC_QMP_CONT, "\"error\":{\"desc\":\"disk is locked\"}");
     cr_assert_str_eq(actions, "");
     cr_assert_eq(request(VDC_MONITOR_RESUME), VDC_RC_OK);
     cr_assert_str_eq(actions, "cont");

@@ -60,6 +60,12 @@
 /* Milliseconds that QEMU is given to resume the guest by itself after a failed migration; an earlier
  * `cont` is refused ("not finalized yet"). */
 #define VDC_GUEST_RESUME_WAIT_MS 300
+/* Milliseconds until a guest that QEMU itself stopped (a disk is full or fails) is let run again, where
+ * it meets the same request once more: what makes room takes seconds at least. */
+#define VDC_GUEST_STOPPED_RETRY_MS 5000
+/* Milliseconds until a refused `cont` is tried again: the disks are free when the other end of a
+ * migration has ended. */
+#define VDC_GUEST_CONT_RETRY_MS 1000
 /* QMP commands without an answer at one time. */
 #define VDC_GUEST_PENDING_MAX 32
 /* Defaults of migrate_out. */
