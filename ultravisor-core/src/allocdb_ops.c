@@ -162,6 +162,27 @@ static enum vdc_rc judge_lost_memory(struct op_run *run, const struct vdc_op_inv
     return VDC_RC_OK;
 }
 
+/* CPUs that are free in the node's own slice leave without being asked, so its pool may become too
+ * small for the shares of the node's own partitions. */
+static enum vdc_rc judge_lost_pool(struct op_run *run, const struct vdc_op_inventory_set *set)
+{
+    const struct vdc_allocdb *db = run->db;
+    const struct vdc_zone_slice *node = &db->zones[NODE_ZONE].pub;
+    uint32_t pool = 0;
+    for (uint32_t i = 0; i < set->cpus_len; i++) {
+        uint32_t old = cpu_index_of(db, set->cpus[i].number);
+        pool += old == UINT32_MAX ||
+                (db->cpus[old].zone == NODE_ZONE && db->cpus[old].owner == SLOT_NONE);
+    }
+    uint64_t left = zone_capacity(node, pool);
+    if (node->shared_used_milli > left) {
+        return op_refuse(run, VDC_RC_CONFLICT, VDC_RULE_CPU_POOL, node->shared_used_milli, left,
+                         "the node itself needs %llu milli-CPU and would keep %llu",
+                         ull(node->shared_used_milli), ull(left));
+    }
+    return VDC_RC_OK;
+}
+
 static enum vdc_rc apply_inventory_set(struct op_run *run, const struct vdc_op *op)
 {
     const struct vdc_op_inventory_set *set = &op->inventory_set;
@@ -180,6 +201,9 @@ static enum vdc_rc apply_inventory_set(struct op_run *run, const struct vdc_op *
         }
     }
     enum vdc_rc rc = judge_lost_memory(run, set);
+    if (rc == VDC_RC_OK) {
+        rc = judge_lost_pool(run, set);
+    }
     if (rc != VDC_RC_OK) {
         return rc;
     }
