@@ -51,23 +51,3 @@ last_count() {
 }
 # counted ID NODE-PATTERN GENERATION-PATTERN MORE-THAN: the guest has printed a number above MORE-THAN.
 counted() { [ "$(last_count "$1" "$2" "$3")" -gt "$4" ]; }
-
-# keep_console NAME: makes the console of a partition as it runs now outlive its monitor (a migration's source ends).
-# Prints the folder with the kept files.
-keep_console() {
-    local id node generation keep files
-    id=$(partition "$1" .id)
-    node=$(node_of "$1")
-    generation=$(partition "$1" .status.generation)
-    keep=$dir/run/consoles/$1.$generation
-    mkdir -p "$keep"
-    console_files "$id" "$node" "$generation"
-    ln -f "${files[@]}" "$keep/"
-    echo "$keep"
-}
-# kept_files FOLDER: sets `files` to what keep_console kept there, oldest first.
-kept_files() {
-    files=()
-    [ ! -e "$1/console.log.1" ] || files+=("$1/console.log.1")
-    files+=("$1/console.log")
-}

@@ -122,32 +122,13 @@ node_counts_right() {
     [ -n "$records" ] && [ "$records" = "$nodes" ]
 }
 
-# A directory ID.GENERATION stays readable after its guest has left; a power cut's is in NODE.dead-K. A guest that starts
-# again on its node under the same generation begins its log anew: keep_consoles, while it stands still, copies it.
-keep_consoles() {
-    local file to old
-    for file in "$dir"/run/n[0-9]*/partitions/*/console.log; do
-        to=$dir/run/kept/${file#"$dir"/run/}
-        mkdir -p "$(dirname "$to")"
-        for old in "$to".*; do
-            if [ -e "$old" ] && cmp -s -n "$(stat -c %s "$old")" "$old" "$file"; then
-                rm "$old"
-            fi
-        done
-        cp -p "$file" "$to.$(date +%s)"
-    done
-}
+# A directory ID.GENERATION stays readable after its guest has left; a power cut's is in NODE.dead-K.
 console_list() { # ID: "GENERATION AGE FILE"
-    local file live
-    for file in "$dir"/run/n[0-9]*/partitions/"$1".*/console.log{.1,} "$dir"/run/kept/n*/partitions/"$1".*/console.log.*; do
+    local file folder
+    for file in "$dir"/run/n[0-9]*/partitions/"$1".*/console.log{.1,}; do
         [ -s "$file" ] || continue
-        live=$dir/run/${file#"$dir"/run/kept/}
-        live=${live%.*}
-        if [[ $file == "$dir"/run/kept/* ]] && cmp -s -n "$(stat -c %s "$file")" "$file" "$live"; then
-            continue # the guest goes on: its own log has it all
-        fi
-        live=$(dirname "$file")
-        echo "${live##*.} $(stat -c %Y "$file") $file"
+        folder=$(dirname "$file")
+        echo "${folder##*.} $(stat -c %Y "$file") $file"
     done
 }
 history_lines() {

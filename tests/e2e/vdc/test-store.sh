@@ -34,7 +34,6 @@ outage() { # SECONDS NAME
     check "db-1 counts without etcd ($seconds s)" goes_on "$db"
     sleep "$seconds"
     check "the request is not answered without etcd ($seconds s)" kill -0 "$late"
-    keep_consoles
     lab etcd-start
     check "there is a leader again ($seconds s)" wait_until 90 led
     wait "$late" && late=0 || late=$?
