@@ -2,7 +2,7 @@
 /*
  * The step: takes the event to whom it concerns, then lets what waited for it go on. The parts are
  * agent_session.c (managers, zones, leases, the change stream), agent_tx.c (transactions and
- * durability), agent_guest.c (desired against actual), agent_command.c (migrations, console).
+ * durability), agent_inventory.c (the machine), agent_guest.c (desired against actual), agent_command.c (migrations, console).
  */
 #include <string.h>
 
@@ -84,6 +84,14 @@ struct vdc_agent *vdc_agent_create(const struct vdc_agent_config *config, struct
     agent->cpus_len = config->cpus_len;
     agent->numa = vdc_memdup(config->numa, config->numa_len * sizeof *config->numa);
     agent->numa_len = config->numa_len;
+    VDC_ASSERT(config->systems_len <= VDC_AGENT_SYSTEMS_MAX);
+    for (size_t i = 0; i < config->systems_len; i++) {
+        agent->systems[i] = config->systems[i];
+    }
+    agent->systems_len = config->systems_len;
+    agent->devices = vdc_memdup(config->devices, config->devices_len * sizeof *config->devices);
+    agent->devices_len = config->devices_len;
+    agent->inventory_at = VDC_NEVER;
     agent->retry_at = VDC_NEVER;
     agent->committed = vdc_allocdb_sequence(db);
     agent->durable = agent->committed;
@@ -114,6 +122,7 @@ void vdc_agent_destroy(struct vdc_agent *agent)
     free(agent->answers);
     free(agent->cpus);
     free(agent->numa);
+    free(agent->devices);
     free(agent->kept);
     free(agent->update.actions);
     vdc_trace_deinit(&agent->update.trace);
@@ -135,7 +144,7 @@ static void begin(struct vdc_agent *agent)
             }
         }
     }
-    agent_set_inventory(agent);
+    agent_inventory_begin(agent);
     agent_guest_sweep(agent, agent->committed);
     agent_guest_begin(agent);
 }
@@ -155,6 +164,9 @@ struct vdc_agent_update *vdc_agent_step(struct vdc_agent *agent,
         break;
     case VDC_AGENT_RECOVERED:
         begin(agent);
+        break;
+    case VDC_AGENT_DEVICES:
+        agent_inventory_take_devices(agent, event);
         break;
     case VDC_AGENT_DURABLE:
         agent_become_durable(agent, event->sequence);
@@ -196,6 +208,7 @@ struct vdc_agent_update *vdc_agent_step(struct vdc_agent *agent,
             agent->retry_at = VDC_NEVER;
             agent_release_held(agent);
         }
+        agent_inventory_tick(agent);
         agent_zone_continue_joins(agent);
         agent_zone_tick(agent);
         agent_guest_tick(agent);
@@ -206,6 +219,7 @@ struct vdc_agent_update *vdc_agent_step(struct vdc_agent *agent,
 vdc_mono vdc_agent_deadline(const struct vdc_agent *agent)
 {
     vdc_mono at = vdc_mono_min(agent->retry_at, agent_guest_deadline(agent));
+    at = vdc_mono_min(at, agent->inventory_at);
     for (size_t i = 0; i < agent->zones_len; i++) {
         at = vdc_mono_min(at, vdc_run_lease_deadline(&agent->zones[i].lease));
     }

@@ -119,6 +119,13 @@ struct vdc_agent {
     uint32_t cpus_len;
     struct vdc_numa_info *numa;
     uint32_t numa_len;
+    struct vdc_agent_system systems[VDC_AGENT_SYSTEMS_MAX];
+    size_t systems_len;
+    struct vdc_op_device_add *devices;
+    size_t devices_len;
+    bool inventory_refused;   /* the last try did not bring everything into line */
+    uint64_t inventory_tried; /* `committed` then */
+    vdc_mono inventory_at;    /* the next try */
     bool recovered;
     vdc_mono now;
     enum vdc_rc journal;
@@ -174,7 +181,12 @@ void agent_become_durable(struct vdc_agent *agent, uint64_t sequence);
 /* Those whose records are durable and streamed to whom they are for. */
 void agent_send_due_answers(struct vdc_agent *agent);
 void agent_drop_backlog(struct vdc_agent *agent);
-void agent_set_inventory(struct vdc_agent *agent);
+
+/* agent_inventory.c */
+/* Machine, system partitions and devices as they are, into the database. */
+void agent_inventory_begin(struct vdc_agent *agent);
+void agent_inventory_take_devices(struct vdc_agent *agent, const struct vdc_agent_event *event);
+void agent_inventory_tick(struct vdc_agent *agent);
 
 /* agent_guest.c */
 struct guest *agent_guest_find(struct vdc_agent *agent, const struct vdc_agent_key *key);

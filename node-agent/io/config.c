@@ -97,21 +97,45 @@ static void read_tls(const struct vdc_tree_node *node, struct agent_config *conf
     }
 }
 
-static void read_resources(const struct vdc_tree_node *node, struct agent_config *config,
-                           struct vdc_diags *diags)
+static void read_amount(const struct vdc_tree_node *node, const char *field, uint64_t cpus_max,
+                        struct discover_amount *amount, struct vdc_diags *diags)
 {
     struct vdc_tree_map map;
-    if (!vdc_tree_map_begin(&map, node, "resources", diags)) {
+    if (!vdc_tree_map_begin(&map, node, field, diags)) {
         return;
     }
     const struct vdc_tree_node *at = vdc_tree_map_get(&map, "cpus");
     if (at != NULL) {
-        vdc_tree_read_u64(at, "cpus", 1, 16384, &config->cpus, diags);
+        vdc_tree_read_u64(at, "cpus", 1, cpus_max, &amount->cpus, diags);
     }
     at = vdc_tree_map_get(&map, "memory");
-    if (at != NULL && vdc_tree_read_bytes(at, "memory", &config->memory_bytes, diags) &&
-        config->memory_bytes < (UINT64_C(2) << 20)) {
-        vdc_diags_add(diags, at->line, at->column, "memory: less than 2 MiB");
+    if (at != NULL && vdc_tree_read_bytes(at, "memory", &amount->memory_bytes, diags)) {
+        if (amount->memory_bytes < (UINT64_C(2) << 20)) {
+            vdc_diags_add(diags, at->line, at->column, "memory: less than 2 MiB");
+        } else if (amount->memory_bytes > VDC_PARTITION_MEMORY_MAX) {
+            vdc_diags_add(diags, at->line, at->column, "memory: more than 16 TiB");
+        }
+    }
+    vdc_tree_map_end(&map);
+}
+
+/* The partitions of the data center itself that this host runs beside its agent. */
+static void read_system(const struct vdc_tree_node *node, struct discover_division *division,
+                        struct vdc_diags *diags)
+{
+    struct vdc_tree_map map;
+    if (!vdc_tree_map_begin(&map, node, "system", diags)) {
+        return;
+    }
+    const struct vdc_tree_node *at = vdc_tree_map_get(&map, "command");
+    if (at != NULL) {
+        division->has_command = true;
+        read_amount(at, "command", VDC_VCPUS_MAX, &division->command, diags);
+    }
+    at = vdc_tree_map_get(&map, "operations");
+    if (at != NULL) {
+        division->has_operations = true;
+        read_amount(at, "operations", VDC_VCPUS_MAX, &division->operations, diags);
     }
     vdc_tree_map_end(&map);
 }
@@ -144,7 +168,11 @@ static void read_root(const struct vdc_tree_node *root, struct agent_config *con
     }
     node = vdc_tree_map_get(&map, "resources");
     if (node != NULL) {
-        read_resources(node, config, diags);
+        read_amount(node, "resources", VDC_NODE_CPUS_MAX, &config->division.limit, diags);
+    }
+    node = vdc_tree_map_get(&map, "system");
+    if (node != NULL) {
+        read_system(node, &config->division, diags);
     }
     read_into(&map, "cgroup", false, false, config->cgroup, sizeof config->cgroup);
     node = vdc_tree_map_get(&map, "cgroup");

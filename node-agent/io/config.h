@@ -10,6 +10,8 @@
 #include <vdc/limits.h>
 #include <vdc/msg.h>
 
+#include "discover.h"
+
 /* Bytes of the file: a hundred times what a full one needs. */
 #define AGENT_CONFIG_TEXT_MAX (UINT32_C(256) << 10)
 #define AGENT_PATH_CAP 512
@@ -30,10 +32,9 @@ struct agent_config {
     char tls_ca[AGENT_PATH_CAP];
     char tls_cert[AGENT_PATH_CAP];
     char tls_key[AGENT_PATH_CAP];
-    uint64_t cpus;               /* offered at most; 0: all */
-    uint64_t memory_bytes;       /* the same */
-    char cgroup[AGENT_PATH_CAP]; /* parent of the partitions' groups; "": no limits */
-    uint32_t uid_base;           /* partitions run as uid_base + slot */
+    struct discover_division division; /* what is offered to zones, what the node keeps */
+    char cgroup[AGENT_PATH_CAP];       /* parent of the partitions' groups; "": no limits */
+    uint32_t uid_base;                 /* partitions run as uid_base + slot */
 };
 
 /* INVALID with all complaints, one "FILE:LINE:COL: sentence" per line, in `complaints`; other codes

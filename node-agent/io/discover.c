@@ -245,37 +245,142 @@ enum vdc_rc agent_discover_inventory(const char *root, struct inventory *invento
     return rc;
 }
 
-void agent_discover_limit(struct inventory *inventory, uint64_t cpus, uint64_t memory_bytes)
+/* The last CPUs of what is left, in the order of their numbers. */
+static void give_cpus(struct inventory *inventory, struct vdc_agent_system *system, uint32_t *left,
+                      uint32_t count)
 {
-    if (cpus > 0 && cpus < inventory->cpus_len) {
-        inventory->cpus_len = (uint32_t)cpus;
+    for (uint32_t i = *left - count; i < *left; i++) {
+        system->cpus[system->cpus_len++] = inventory->cpus[i].number;
     }
+    *left -= count;
+}
+
+/* From the NUMA nodes that have most left, so that small ones stay whole. In 2 MiB pages. */
+static void give_memory(const struct inventory *inventory, struct vdc_agent_system *system,
+                        uint64_t rest[VDC_NUMA_NODES_MAX], uint64_t bytes)
+{
+    while (bytes > 0) {
+        uint32_t most = 0;
+        for (uint32_t i = 1; i < inventory->numa_len; i++) {
+            most = rest[i] > rest[most] ? i : most;
+        }
+        uint64_t part = VDC_MIN(bytes, rest[most]);
+        VDC_ASSERT(part > 0);
+        system->memory_bytes[most] += part;
+        rest[most] -= part;
+        bytes -= part;
+    }
+}
+
+/* In pages, so that the product stays within 64 bits; what rounding leaves goes to the first node
+ * that has room. */
+static void offer_memory(struct inventory *inventory, uint64_t total, uint64_t offer)
+{
+    uint64_t pages = offer / PAGE_BYTES;
+    uint64_t total_pages = total / PAGE_BYTES;
+    uint64_t left = pages;
+    for (uint32_t i = 0; i < inventory->numa_len; i++) {
+        uint64_t had = inventory->numa[i].memory_bytes / PAGE_BYTES;
+        uint64_t share = total_pages > 0 ? had * pages / total_pages : 0;
+        inventory->memory_offered[i] = share * PAGE_BYTES;
+        left -= share;
+    }
+    for (uint32_t i = 0; i < inventory->numa_len && left > 0; i++) {
+        uint64_t room = inventory->numa[i].memory_bytes - inventory->memory_offered[i];
+        uint64_t more = VDC_MIN(left, room / PAGE_BYTES);
+        inventory->memory_offered[i] += more * PAGE_BYTES;
+        left -= more;
+    }
+}
+
+static struct vdc_agent_system *add_system(struct inventory *inventory, const char *name)
+{
+    struct vdc_agent_system *system = &inventory->systems[inventory->systems_len++];
+    *system = (struct vdc_agent_system){0};
+    vdc_str_set(system->name, sizeof system->name, name);
+    return system;
+}
+
+static uint64_t round_up(uint64_t bytes)
+{
+    return (bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
+}
+
+static enum vdc_rc judge_division(const struct inventory *inventory, uint64_t total,
+                                  const struct discover_division *division, struct vdc_err *err)
+{
+    uint64_t cpus = division->command.cpus + division->operations.cpus;
+    uint64_t bytes =
+        round_up(division->command.memory_bytes) + round_up(division->operations.memory_bytes);
+    if (cpus >= inventory->cpus_len || division->command.cpus > VDC_VCPUS_MAX ||
+        division->operations.cpus > VDC_VCPUS_MAX) {
+        return vdc_err_set(err, VDC_RC_INVALID,
+                           "system: command and operations ask for %llu CPUs of %u",
+                           (unsigned long long)cpus, inventory->cpus_len);
+    }
+    if (bytes > total) {
+        return vdc_err_set(err, VDC_RC_INVALID,
+                           "system: command and operations ask for %llu MiB of %llu",
+                           (unsigned long long)(bytes >> 20), (unsigned long long)(total >> 20));
+    }
+    return VDC_RC_OK;
+}
+
+/* Those between `from` and `to`. */
+static void drop_cpus(struct inventory *inventory, uint32_t from, uint32_t to)
+{
+    memmove(&inventory->cpus[from], &inventory->cpus[to],
+            (inventory->cpus_len - to) * sizeof inventory->cpus[0]);
+    inventory->cpus_len -= to - from;
+}
+
+enum vdc_rc agent_discover_divide(struct inventory *inventory,
+                                  const struct discover_division *division, struct vdc_err *err)
+{
     uint64_t total = 0;
     for (uint32_t i = 0; i < inventory->numa_len; i++) {
         total += inventory->numa[i].memory_bytes;
     }
-    uint64_t offer = VDC_MIN(memory_bytes, total);
-    if (memory_bytes == 0) {
-        uint64_t reserve = VDC_MAX(total / DISCOVER_RESERVE_DIVISOR, DISCOVER_RESERVE_MIN);
-        offer = total > reserve ? total - reserve : 0;
+    enum vdc_rc rc = judge_division(inventory, total, division, err);
+    if (rc != VDC_RC_OK) {
+        return rc;
     }
-    /* In pages, so that the product stays within 64 bits; what rounding leaves goes to the first
-     * node that has room. */
-    uint64_t pages = offer / PAGE_BYTES;
-    uint64_t total_pages = total / PAGE_BYTES;
-    uint64_t left = pages;
-    uint64_t had[VDC_NUMA_NODES_MAX];
+    const struct discover_amount *limit = &division->limit;
+    uint64_t free_bytes = total - round_up(division->command.memory_bytes) -
+                          round_up(division->operations.memory_bytes);
+    uint64_t reserve = VDC_MAX(total / DISCOVER_RESERVE_DIVISOR, DISCOVER_RESERVE_MIN);
+    uint64_t offer = free_bytes > reserve ? free_bytes - reserve : 0;
+    if (limit->memory_bytes > 0) {
+        offer = VDC_MIN(limit->memory_bytes, free_bytes);
+    }
+    offer_memory(inventory, total, offer);
+    uint64_t rest[VDC_NUMA_NODES_MAX];
     for (uint32_t i = 0; i < inventory->numa_len; i++) {
-        had[i] = inventory->numa[i].memory_bytes / PAGE_BYTES;
-        uint64_t share = total_pages > 0 ? had[i] * pages / total_pages : 0;
-        inventory->numa[i].memory_bytes = share * PAGE_BYTES;
-        left -= share;
+        rest[i] = inventory->numa[i].memory_bytes - inventory->memory_offered[i];
     }
-    for (uint32_t i = 0; i < inventory->numa_len && left > 0; i++) {
-        uint64_t more = VDC_MIN(left, had[i] - inventory->numa[i].memory_bytes / PAGE_BYTES);
-        inventory->numa[i].memory_bytes += more * PAGE_BYTES;
-        left -= more;
+
+    uint32_t left = inventory->cpus_len;
+    inventory->systems_len = 0;
+    struct vdc_agent_system *ultravisor = add_system(inventory, "ultravisor");
+    if (division->has_command) {
+        struct vdc_agent_system *command = add_system(inventory, "command");
+        give_cpus(inventory, command, &left, (uint32_t)division->command.cpus);
+        give_memory(inventory, command, rest, round_up(division->command.memory_bytes));
     }
+    if (division->has_operations) {
+        struct vdc_agent_system *operations = add_system(inventory, "operations");
+        give_cpus(inventory, operations, &left, (uint32_t)division->operations.cpus);
+        give_memory(inventory, operations, rest, round_up(division->operations.memory_bytes));
+    }
+    inventory->cpus_offered = limit->cpus > 0 && limit->cpus < left ? (uint32_t)limit->cpus : left;
+    if (left - inventory->cpus_offered > VDC_VCPUS_MAX) {
+        uint32_t excess = left - inventory->cpus_offered - VDC_VCPUS_MAX;
+        drop_cpus(inventory, inventory->cpus_offered, inventory->cpus_offered + excess);
+        left -= excess;
+    }
+    give_cpus(inventory, ultravisor, &left, left - inventory->cpus_offered);
+    memcpy(ultravisor->memory_bytes, rest, inventory->numa_len * sizeof rest[0]);
+    return VDC_RC_OK;
 }
 
 void agent_discover_deinit(struct inventory *inventory)

@@ -18,6 +18,7 @@
 #include <vdc/log.h>
 
 #include "control.h"
+#include "devices.h"
 #include "discover.h"
 #include "places.h"
 #include "sessions.h"
@@ -37,6 +38,8 @@ struct driver {
     struct sessions *sessions;
     struct control *control;
     uv_timer_t timer;
+    uv_timer_t rescan; /* for devices that were plugged in or pulled out */
+    struct devices devices;
     uv_signal_t term;
     uv_signal_t interrupt;
     bool stepping;
@@ -318,12 +321,12 @@ static void fill_hello(const struct driver *driver, const struct inventory *inve
     hello->labels_len = config->labels_len;
     vdc_str_set(hello->address, sizeof hello->address, config->address);
     vdc_str_set(hello->agent_version, sizeof hello->agent_version, VDC_VERSION);
-    hello->cpus = inventory->cpus_len;
+    hello->cpus = inventory->cpus_offered;
     for (uint32_t i = 0; i < inventory->numa_len; i++) {
         struct vdc_msg_numa *numa = &hello->numa[hello->numa_len++];
         numa->id = inventory->numa[i].number;
-        numa->memory_bytes = inventory->numa[i].memory_bytes;
-        for (uint32_t k = 0; k < inventory->cpus_len; k++) {
+        numa->memory_bytes = inventory->memory_offered[i];
+        for (uint32_t k = 0; k < inventory->cpus_offered; k++) {
             numa->cpus += inventory->cpus[k].numa == numa->id;
         }
     }
@@ -342,28 +345,68 @@ static void fill_hello(const struct driver *driver, const struct inventory *inve
     vdc_buf_deinit(&boot);
 }
 
+/* False: they are the same as at the last look. */
+static bool read_devices(struct driver *driver)
+{
+    struct devices now;
+    agent_devices_read("", &now);
+    bool changed = !agent_devices_equal(&now, &driver->devices);
+    if (changed && now.more) {
+        vdc_log_warn("devices: more than %d -> the others are not recorded", DEVICES_MAX);
+    }
+    agent_devices_deinit(&driver->devices);
+    driver->devices = now;
+    return changed;
+}
+
+static void on_rescan(uv_timer_t *timer)
+{
+    struct driver *driver = driver_of(timer->data);
+    if (read_devices(driver)) {
+        struct vdc_agent_event event = {.kind = VDC_AGENT_DEVICES};
+        event.devices.list = driver->devices.list;
+        event.devices.len = driver->devices.len;
+        step(driver, &event);
+    }
+}
+
 static enum vdc_rc make_agent(struct driver *driver, const char *program_dir, struct vdc_err *err)
 {
-    struct inventory inventory;
-    enum vdc_rc rc = agent_discover_inventory("", &inventory, err);
+    vdc_autofree struct inventory *inventory = VDC_NEW(struct inventory);
+    enum vdc_rc rc = agent_discover_inventory("", inventory, err);
     if (rc != VDC_RC_OK) {
         return rc;
     }
-    agent_discover_limit(&inventory, driver->config->cpus, driver->config->memory_bytes);
+    uint32_t cpus = inventory->cpus_len;
+    rc = agent_discover_divide(inventory, &driver->config->division, err);
+    if (rc != VDC_RC_OK) {
+        agent_discover_deinit(inventory);
+        return rc;
+    }
+    if (inventory->cpus_len < cpus) {
+        vdc_log_warn("inventory: %u CPUs are beyond what is offered and what the ultravisor can "
+                     "have -> left out",
+                     cpus - inventory->cpus_len);
+    }
+    read_devices(driver);
     vdc_autofree char *monitor = vdc_asprintf("%s/%s", program_dir, PLACES_MONITOR);
     vdc_autofree char *cache = vdc_asprintf("%s/probe.json", driver->config->run_dir);
     struct accelerator accelerator;
     agent_discover_accelerator(monitor, cache, &accelerator);
     vdc_log_info("accelerator %s: %s", accelerator.name, accelerator.reason);
     vdc_autofree struct vdc_agent_config *config = VDC_NEW(struct vdc_agent_config);
-    fill_hello(driver, &inventory, &accelerator, &config->hello);
-    config->cpus = inventory.cpus;
-    config->cpus_len = inventory.cpus_len;
-    config->numa = inventory.numa;
-    config->numa_len = inventory.numa_len;
+    fill_hello(driver, inventory, &accelerator, &config->hello);
+    config->cpus = inventory->cpus;
+    config->cpus_len = inventory->cpus_len;
+    config->numa = inventory->numa;
+    config->numa_len = inventory->numa_len;
+    config->systems = inventory->systems;
+    config->systems_len = inventory->systems_len;
+    config->devices = driver->devices.list;
+    config->devices_len = driver->devices.len;
     driver->agent = vdc_agent_create(config, driver->recovered);
     driver->recovered = NULL;
-    agent_discover_deinit(&inventory);
+    agent_discover_deinit(inventory);
     struct places_config places = {
         .loop = driver->loop,
         .agent = driver->config,
@@ -381,6 +424,7 @@ static void begin(struct driver *driver)
     agent_places_find(driver->places);
     struct vdc_agent_event event = {.kind = VDC_AGENT_RECOVERED};
     step(driver, &event);
+    uv_timer_start(&driver->rescan, on_rescan, DEVICES_RESCAN_MS, DEVICES_RESCAN_MS);
 }
 
 static enum vdc_rc open_parts(struct driver *driver, const char *program_dir, struct vdc_err *err)
@@ -411,9 +455,11 @@ enum vdc_rc agent_driver_open(uv_loop_t *loop, const struct agent_config *config
     driver->loop = loop;
     driver->config = config;
     uv_timer_init(loop, &driver->timer);
+    uv_timer_init(loop, &driver->rescan);
     uv_signal_init(loop, &driver->term);
     uv_signal_init(loop, &driver->interrupt);
     driver->timer.data = driver;
+    driver->rescan.data = driver;
     driver->term.data = driver;
     driver->interrupt.data = driver;
     enum vdc_rc rc = open_parts(driver, program_dir, err);
@@ -441,6 +487,7 @@ void agent_driver_stop(struct driver *driver)
     agent_places_close(driver->places);
     driver->places = NULL;
     uv_close((uv_handle_t *)&driver->timer, NULL);
+    uv_close((uv_handle_t *)&driver->rescan, NULL);
     uv_close((uv_handle_t *)&driver->term, NULL);
     uv_close((uv_handle_t *)&driver->interrupt, NULL);
     if (driver->journal != NULL) {
@@ -458,6 +505,7 @@ void agent_driver_free(struct driver *driver)
     vdc_agent_destroy(driver->agent);
     vdc_allocdb_destroy(driver->recovered);
     vdc_buf_deinit(&driver->frame);
+    agent_devices_deinit(&driver->devices);
     driver->magic = 0;
     free(driver);
 }

@@ -16,6 +16,7 @@
 
 #include "config.h"
 #include "console_file.h"
+#include "devices.h"
 #include "discover.h"
 
 static char root[] = "/tmp/vdc-node-io-XXXXXX";
@@ -72,7 +73,15 @@ static void put_node(unsigned number, const char *cpus, unsigned long mib)
     put(path, text);
 }
 
+#define MIB (UINT64_C(1) << 20)
+
 static struct inventory machine;
+
+static void divide(struct discover_division division)
+{
+    struct vdc_err err;
+    cr_assert_eq(agent_discover_divide(&machine, &division, &err), VDC_RC_OK, "%s", err.text);
+}
 
 static void discover(void)
 {
@@ -114,10 +123,18 @@ Test(node_io, two_numa_nodes_with_threads_are_told_apart)
     cr_assert_eq(machine.cpus[6].thread, 1);
     cr_assert_eq(machine.cpus[4].numa, 0);
     cr_assert_eq(machine.numa_len, 2);
-    agent_discover_limit(&machine, 3, UINT64_C(1536) << 20);
-    cr_assert_eq(machine.cpus_len, 3);
-    cr_assert_eq(machine.numa[0].memory_bytes, UINT64_C(1024) << 20);
-    cr_assert_eq(machine.numa[1].memory_bytes, UINT64_C(512) << 20);
+    divide((struct discover_division){.limit = {3, 1536 * MIB}});
+    cr_assert_eq(machine.cpus_len, 8);
+    cr_assert_eq(machine.cpus_offered, 3);
+    cr_assert_eq(machine.memory_offered[0], 1024 * MIB);
+    cr_assert_eq(machine.memory_offered[1], 512 * MIB);
+    /* The ultravisor has the rest. */
+    cr_assert_eq(machine.systems_len, 1);
+    cr_assert_str_eq(machine.systems[0].name, "ultravisor");
+    cr_assert_eq(machine.systems[0].cpus_len, 5);
+    cr_assert_eq(machine.systems[0].cpus[0], 3);
+    cr_assert_eq(machine.systems[0].memory_bytes[0], 1024 * MIB);
+    cr_assert_eq(machine.systems[0].memory_bytes[1], 512 * MIB);
     agent_discover_deinit(&machine);
 }
 
@@ -143,8 +160,12 @@ Test(node_io, without_a_limit_the_host_keeps_its_reserve)
     put("sys/devices/system/cpu/online", "0\n");
     put("proc/meminfo", "MemTotal: 1048576 kB\n");
     discover();
-    agent_discover_limit(&machine, 0, 0);
-    cr_assert_eq(machine.numa[0].memory_bytes, (UINT64_C(1024) << 20) - DISCOVER_RESERVE_MIN);
+    divide((struct discover_division){0});
+    cr_assert_eq(machine.cpus_offered, 1);
+    cr_assert_eq(machine.systems[0].cpus_len, 0);
+    cr_assert_eq(machine.numa[0].memory_bytes, 1024 * MIB);
+    cr_assert_eq(machine.memory_offered[0], 1024 * MIB - DISCOVER_RESERVE_MIN);
+    cr_assert_eq(machine.systems[0].memory_bytes[0], DISCOVER_RESERVE_MIN);
     agent_discover_deinit(&machine);
 }
 
@@ -153,10 +174,158 @@ Test(node_io, a_limit_beyond_the_machine_offers_the_machine)
     put("sys/devices/system/cpu/online", "0\n");
     put("proc/meminfo", "MemTotal: 1048576 kB\n");
     discover();
-    agent_discover_limit(&machine, 64, UINT64_C(1) << 40);
-    cr_assert_eq(machine.cpus_len, 1);
-    cr_assert_eq(machine.numa[0].memory_bytes, UINT64_C(1024) << 20);
+    divide((struct discover_division){.limit = {64, UINT64_C(1) << 40}});
+    cr_assert_eq(machine.cpus_offered, 1);
+    cr_assert_eq(machine.memory_offered[0], 1024 * MIB);
+    cr_assert_eq(machine.systems[0].memory_bytes[0], 0);
     agent_discover_deinit(&machine);
+}
+
+Test(node_io, managers_and_stores_beside_the_agent_have_their_own)
+{
+    put("sys/devices/system/cpu/online", "0-3\n");
+    put("proc/meminfo", "MemTotal: 4194304 kB\n");
+    discover();
+    divide((struct discover_division){.has_command = true,
+                                      .has_operations = true,
+                                      .command = {1, 511 * MIB},
+                                      .operations = {0, 1024 * MIB}});
+    cr_assert_eq(machine.systems_len, 3);
+    cr_assert_str_eq(machine.systems[1].name, "command");
+    cr_assert_eq(machine.systems[1].cpus[0], 3);
+    cr_assert_eq(machine.systems[1].memory_bytes[0], 512 * MIB); /* whole pages */
+    cr_assert_str_eq(machine.systems[2].name, "operations");
+    cr_assert_eq(machine.systems[2].cpus_len, 0);
+    cr_assert_eq(machine.systems[2].memory_bytes[0], 1024 * MIB);
+    cr_assert_eq(machine.cpus_offered, 3);
+    uint64_t held = machine.systems[0].memory_bytes[0] + 1536 * MIB;
+    cr_assert_eq(machine.memory_offered[0] + held, 4096 * MIB);
+    struct vdc_err err;
+    struct discover_division greedy = {.command = {4, 0}, .has_command = true};
+    cr_assert_eq(agent_discover_divide(&machine, &greedy, &err), VDC_RC_INVALID);
+    cr_assert_not_null(strstr(err.text, "4 CPUs of 4"), "%s", err.text);
+    greedy.command = (struct discover_amount){1, 5000 * MIB};
+    cr_assert_eq(agent_discover_divide(&machine, &greedy, &err), VDC_RC_INVALID);
+    cr_assert_not_null(strstr(err.text, "5000 MiB of 4096"), "%s", err.text);
+    agent_discover_deinit(&machine);
+}
+
+Test(node_io, cpus_that_nobody_can_have_leave_the_inventory)
+{
+    put("sys/devices/system/cpu/online", "0-599\n");
+    put("proc/meminfo", "MemTotal: 4194304 kB\n");
+    discover();
+    divide((struct discover_division){.limit = {.cpus = 10}});
+    cr_assert_eq(machine.cpus_offered, 10);
+    cr_assert_eq(machine.cpus_len, 10 + VDC_VCPUS_MAX);
+    cr_assert_eq(machine.systems[0].cpus_len, VDC_VCPUS_MAX);
+    cr_assert_eq(machine.systems[0].cpus[0], 600 - VDC_VCPUS_MAX);
+    cr_assert_eq(machine.cpus[10].number, 600 - VDC_VCPUS_MAX);
+    agent_discover_deinit(&machine);
+}
+
+/* --- devices --- */
+
+static void link_to(const char *path, const char *target)
+{
+    struct vdc_err err;
+    vdc_autofree char *full = vdc_asprintf("%s/%s", root, path);
+    vdc_autofree char *dir = vdc_strdup(full);
+    vdc_autofree char *to = vdc_asprintf("%s/%s", root, target);
+    *strrchr(dir, '/') = 0;
+    cr_assert_eq(vdc_dir_make(dir, 0755, &err), VDC_RC_OK, "%s", err.text);
+    cr_assert_eq(vdc_dir_make(to, 0755, &err), VDC_RC_OK, "%s", err.text);
+    cr_assert_eq(symlink(to, full), 0);
+}
+
+/* A function at its real place, with its name under bus/pci. */
+static void put_pci(const char *address, const char *class, const char *node)
+{
+    char path[320];
+    char real[256];
+    snprintf(real, sizeof real, "sys/devices/pci0000:00/%s", address);
+    snprintf(path, sizeof path, "sys/bus/pci/devices/%s", address);
+    link_to(path, real);
+    snprintf(path, sizeof path, "%s/class", real);
+    put(path, class);
+    snprintf(path, sizeof path, "%s/numa_node", real);
+    put(path, node);
+}
+
+static void is_device(const struct devices *devices, size_t i, enum vdc_device_kind kind,
+                      const char *address, uint32_t on)
+{
+    cr_assert_lt(i, devices->len);
+    cr_assert_str_eq(devices->list[i].address, address);
+    cr_assert_eq(devices->list[i].kind, kind, "%s", address);
+    cr_assert_eq(devices->list[i].numa, on, "%s", address);
+}
+
+Test(node_io, one_piece_of_hardware_is_one_device)
+{
+    put_pci("0000:00:00.0", "0x060000\n", "0\n"); /* a bridge */
+    put_pci("0000:3b:00.0", "0x010802\n", "1\n"); /* carries nvme0n1 */
+    put_pci("0000:3c:00.0", "0x020000\n", "0\n"); /* carries eth0 */
+    put_pci("0000:3d:00.0", "0x030000\n", "-1\n");
+    put("sys/devices/pci0000:00/0000:3b:00.0/nvme/nvme0/serial", "S 42\n");
+    link_to("sys/block/nvme0n1/device", "sys/devices/pci0000:00/0000:3b:00.0/nvme/nvme0");
+    link_to("sys/block/vda/device", "sys/devices/pci0000:00/0000:00:05.0/virtio2");
+    link_to("sys/block/vdb/device", "sys/devices/odd");
+    link_to("sys/block/sr0/device", "sys/devices/pci0000:00/0000:00:06.0/ata1");
+    put("sys/block/sr0/removable", "1\n");
+    put("sys/block/loop0/removable", "0\n"); /* no hardware */
+    link_to("sys/class/net/eth0/device", "sys/devices/pci0000:00/0000:3c:00.0");
+    put("sys/class/net/eth0/address", "52:54:00:12:34:56\n");
+    put("sys/class/net/lo/address", "00:00:00:00:00:00\n");
+    struct devices devices;
+    agent_devices_read(root, &devices);
+    is_device(&devices, 0, VDC_DEVICE_PCI, "0000:3d:00.0", VDC_NUMA_ANY);
+    is_device(&devices, 1, VDC_DEVICE_DISK, "disk:0000:00:05.0", VDC_NUMA_ANY);
+    is_device(&devices, 2, VDC_DEVICE_DISK, "disk:S_42", 1);
+    is_device(&devices, 3, VDC_DEVICE_DISK, "disk:vdb", VDC_NUMA_ANY);
+    is_device(&devices, 4, VDC_DEVICE_NIC, "nic:52:54:00:12:34:56", 0);
+    cr_assert_eq(devices.len, 5);
+    struct devices again;
+    agent_devices_read(root, &again);
+    cr_assert(agent_devices_equal(&devices, &again));
+    put("sys/block/vdb/device/serial", "new\n");
+    agent_devices_deinit(&again);
+    agent_devices_read(root, &again);
+    cr_assert_not(agent_devices_equal(&devices, &again));
+    agent_devices_deinit(&again);
+    agent_devices_deinit(&devices);
+}
+
+Test(node_io, two_paths_to_one_disk_are_one_device)
+{
+    link_to("sys/block/sda/device", "sys/devices/pci0000:00/0000:01:00.0/host0");
+    link_to("sys/block/sdb/device", "sys/devices/pci0000:00/0000:02:00.0/host1");
+    put("sys/devices/pci0000:00/0000:01:00.0/host0/wwid", "naa.5000c500a1b2c3d4\n");
+    put("sys/devices/pci0000:00/0000:02:00.0/host1/wwid", "naa.5000c500a1b2c3d4\n");
+    put_pci("0000:01:00.0", "0x010700\n", "0\n");
+    put_pci("0000:02:00.0", "0x010700\n", "0\n");
+    struct devices devices;
+    agent_devices_read(root, &devices);
+    is_device(&devices, 0, VDC_DEVICE_DISK, "disk:naa.5000c500a1b2c3d4", 0);
+    cr_assert_eq(devices.len, 1);
+    agent_devices_deinit(&devices);
+}
+
+Test(node_io, a_machine_without_sysfs_has_no_devices_and_one_with_too_many_says_so)
+{
+    struct devices devices;
+    agent_devices_read(root, &devices);
+    cr_assert_eq(devices.len, 0);
+    agent_devices_deinit(&devices);
+    for (unsigned i = 0; i <= DEVICES_MAX; i++) {
+        char address[32];
+        snprintf(address, sizeof address, "0000:%02x:%02x.%x", i / 256, i / 8 % 32, i % 8);
+        put_pci(address, "0x030000", "0");
+    }
+    agent_devices_read(root, &devices);
+    cr_assert_eq(devices.len, DEVICES_MAX);
+    cr_assert(devices.more);
+    agent_devices_deinit(&devices);
 }
 
 Test(node_io, damaged_files_are_refused_with_their_name)
@@ -216,9 +385,27 @@ Test(node_io, a_whole_configuration_is_read)
     cr_assert_eq(config.managers_len, 2);
     cr_assert_str_eq(config.managers[1], "10.77.0.2:7444");
     cr_assert_str_eq(config.labels[0].value, "compute");
-    cr_assert_eq(config.memory_bytes, UINT64_C(4) << 30);
+    cr_assert_eq(config.division.limit.memory_bytes, UINT64_C(4) << 30);
+    cr_assert_not(config.division.has_command);
     cr_assert_eq(config.uid_base, 201000);
     cr_assert_str_eq(config.tls_key, "/etc/vdc/n1.key");
+}
+
+Test(node_io, what_else_the_host_runs_is_read)
+{
+    vdc_autofree char *text = vdc_asprintf(
+        "%ssystem: {command: {cpus: 1, memory: 512MiB}, operations: {memory: 1GiB}}\n", good);
+    cr_assert_eq(parse(text), VDC_RC_OK, "%s", complaints);
+    cr_assert(config.division.has_command && config.division.has_operations);
+    cr_assert_eq(config.division.command.cpus, 1);
+    cr_assert_eq(config.division.command.memory_bytes, 512 * MIB);
+    cr_assert_eq(config.division.operations.cpus, 0);
+    cr_assert_eq(config.division.operations.memory_bytes, 1024 * MIB);
+    vdc_autofree char *bad =
+        vdc_asprintf("%ssystem: {command: {cpus: 0}, ultravisor: {memory: 1GiB}}\n", good);
+    cr_assert_eq(parse(bad), VDC_RC_INVALID);
+    cr_assert_not_null(strstr(complaints, "ultravisor"), "%s", complaints);
+    cr_assert_not_null(strstr(complaints, "cpus"), "%s", complaints);
 }
 
 Test(node_io, an_unknown_field_is_refused_with_its_place)

@@ -178,7 +178,7 @@ void api_get_node(struct manager *manager, struct vdc_http_request *request, con
         api_problemf(request, VDC_RC_NOT_FOUND, "zone %s has no node \"%.64s\"", seat->zone, name);
         return;
     }
-    api_json(request, 200, render_node(seat->core, &info, vdc_clock_mono()), NULL);
+    api_json(request, 200, render_node_whole(seat->core, &info, vdc_clock_mono()), NULL);
 }
 
 void api_get_partition(struct manager *manager, struct vdc_http_request *request, const char *name,

@@ -226,6 +226,9 @@ json_t *render_operation(const struct vdc_operation_record *record);
 json_t *render_partition(const struct vdc_zone_partition_info *info);
 json_t *render_node(const struct vdc_zone *zone, const struct vdc_zone_node_info *info,
                     vdc_mono now);
+/* With NUMA nodes, system partitions and devices: too much for lists. */
+json_t *render_node_whole(const struct vdc_zone *zone, const struct vdc_zone_node_info *info,
+                          vdc_mono now);
 json_t *render_zone(const struct seat *seat);
 
 #endif

@@ -170,6 +170,67 @@ json_t *render_partition(const struct vdc_zone_partition_info *info)
     return object;
 }
 
+static json_t *numa_json(const struct vdc_allocdb *db)
+{
+    json_t *list = json_array();
+    struct vdc_numa_state numa;
+    for (size_t i = 0; vdc_allocdb_numa_at(db, i, &numa); i++) {
+        json_t *item = json_object();
+        set_u64(item, "number", numa.number);
+        set_u64(item, "cpus", numa.cpus);
+        set_u64(item, "cpus_free", numa.cpus_free);
+        set_u64(item, "memory_bytes", numa.memory_bytes);
+        set_u64(item, "memory_free_bytes", numa.free_bytes);
+        json_array_append_new(list, item);
+    }
+    return list;
+}
+
+/* What the node keeps for itself: its ultravisor's, command and operations partitions. */
+static json_t *system_json(const struct vdc_allocdb *db)
+{
+    json_t *list = json_array();
+    size_t len;
+    vdc_autofree const struct vdc_partition **all = vdc_allocdb_list_partitions(db, &len);
+    for (size_t i = 0; i < len; i++) {
+        if (all[i]->kind == VDC_PARTITION_SYSTEM) {
+            json_t *item = json_object();
+            set_text(item, "name", all[i]->name);
+            set_u64(item, "cpus", all[i]->cpus_len);
+            set_u64(item, "memory_bytes", all[i]->held_bytes);
+            json_array_append_new(list, item);
+        }
+    }
+    return list;
+}
+
+/* Those of the node's own slice and of this zone; another zone's are not this one's to show. */
+static json_t *devices_json(const struct vdc_allocdb *db, const char *zone)
+{
+    json_t *list = json_array();
+    size_t len;
+    vdc_autofree const struct vdc_entry **all =
+        vdc_allocdb_list_entries(db, VDC_ENTRY_DEVICE, &len);
+    for (size_t i = 0; i < len; i++) {
+        if (all[i]->zone[0] != 0 && strcmp(all[i]->zone, zone) != 0) {
+            continue;
+        }
+        json_t *item = json_object();
+        set_text(item, "address", all[i]->device.address);
+        set_text(item, "kind", vdc_device_kind_name(all[i]->device.kind));
+        json_object_set_new(item, "numa",
+                            all[i]->device.numa == VDC_NUMA_ANY
+                                ? json_null()
+                                : json_integer((json_int_t)all[i]->device.numa));
+        set_text(item, "zone", all[i]->zone);
+        json_object_set_new(item, "partition",
+                            all[i]->partition != NULL ? json_string(all[i]->partition->name)
+                                                      : json_null());
+        json_array_append_new(list, item);
+    }
+    return list;
+}
+
 /* What the node's own database says, as the replica has it. */
 static json_t *allocation_json(const struct vdc_zone_node_info *info, const char *zone)
 {
@@ -177,11 +238,11 @@ static json_t *allocation_json(const struct vdc_zone_node_info *info, const char
     json_t *object = json_object();
     set_u64(object, "sequence", info->replica_sequence);
     json_object_set_new(object, "equal", json_boolean(info->replica_equal));
-    set_u64(object, "partitions", vdc_allocdb_count_partitions(db));
     set_u64(object, "memory_bytes", vdc_allocdb_memory_bytes(db));
     set_u64(object, "memory_free_bytes", vdc_allocdb_memory_free_bytes(db));
     const struct vdc_zone_slice *slice = vdc_allocdb_find_zone(db, zone);
     if (slice != NULL && slice->joined) {
+        set_u64(object, "partitions", slice->partitions);
         set_u64(object, "zone_cpus", slice->cpus);
         set_u64(object, "zone_cpus_dedicated", slice->cpus_dedicated);
         set_u64(object, "zone_shared_capacity_milli", slice->shared_capacity_milli);
@@ -226,6 +287,19 @@ json_t *render_node(const struct vdc_zone *zone, const struct vdc_zone_node_info
     json_object_set_new(status, "allocation",
                         info->replica != NULL ? allocation_json(info, record->zone) : json_null());
     json_object_set_new(object, "status", status);
+    return object;
+}
+
+json_t *render_node_whole(const struct vdc_zone *zone, const struct vdc_zone_node_info *info,
+                          vdc_mono now)
+{
+    json_t *object = render_node(zone, info, now);
+    json_t *allocation = json_object_get(json_object_get(object, "status"), "allocation");
+    if (info->replica != NULL) {
+        json_object_set_new(allocation, "numa", numa_json(info->replica));
+        json_object_set_new(allocation, "system", system_json(info->replica));
+        json_object_set_new(allocation, "devices", devices_json(info->replica, info->record->zone));
+    }
     return object;
 }
 

@@ -75,6 +75,11 @@
 #define VDC_AGENT_GRAVES_MAX 256
 /* A change of the database that could not be journalled (disk full) is tried again after this. */
 #define VDC_AGENT_RETRY_NS (1 * VDC_SECOND)
+/* What the database refused to record of the machine is tried again after this. Leaders shrink their
+ * slices within a second of hearing that less is offered; trying writes a few records at worst. */
+#define VDC_AGENT_INVENTORY_NS (10 * VDC_SECOND)
+/* System partitions of a node: ultravisor, command, operations. */
+#define VDC_AGENT_SYSTEMS_MAX 3
 
 /* One guest's directory. generation is the one it was begun under (see SET_GENERATION). */
 struct vdc_agent_key {
@@ -82,19 +87,34 @@ struct vdc_agent_key {
     uint64_t generation;
 };
 
-/* What HELLO says beside the database; strings and arrays borrowed for vdc_agent_create(). */
+/* What of the machine is not offered to zones, and for whom. */
+struct vdc_agent_system {
+    char name[VDC_NAME_CAP];      /* "ultravisor"; each differs */
+    uint16_t cpus[VDC_VCPUS_MAX]; /* its own, ascending */
+    uint32_t cpus_len;            /* 0: it runs in the pools, on what is left there */
+    uint64_t
+        memory_bytes[VDC_NUMA_NODES_MAX]; /* [i]: of the config's numa[i]; multiples of 4 KiB */
+};
+
+/* What HELLO says beside the database; strings and arrays borrowed for vdc_agent_create(). HELLO's
+ * CPUs and memory are what is offered to zones: the machine less what the system partitions have. */
 struct vdc_agent_config {
     struct vdc_msg_hello hello; /* db_*, zones*: filled by the core */
-    /* What the node offers; compared with the database at RECOVERED. */
+    /* What the machine has; brought into the database at RECOVERED. */
     const struct vdc_cpu_info *cpus;
     uint32_t cpus_len;
     const struct vdc_numa_info *numa;
     uint32_t numa_len;
+    const struct vdc_agent_system *systems; /* those in the database that are not here end */
+    size_t systems_len;                     /* <= VDC_AGENT_SYSTEMS_MAX */
+    const struct vdc_op_device_add *devices;
+    size_t devices_len;
 };
 
 enum vdc_agent_event_kind {
     VDC_AGENT_FOUND,      /* any number, before RECOVERED */
     VDC_AGENT_RECOVERED,  /* everything was found: begin */
+    VDC_AGENT_DEVICES,    /* the machine's devices changed: all that it has now */
     VDC_AGENT_DURABLE,    /* all records up to `sequence` are on the disk */
     VDC_AGENT_SESSION_UP, /* a link to manager `session` (its index) is up */
     VDC_AGENT_SESSION_DOWN,
@@ -127,6 +147,10 @@ struct vdc_agent_event {
             bool ended;          /* a last state was left by the monitor: `last` */
             struct vdc_agent_monitor_state last;
         } found;
+        struct {
+            const struct vdc_op_device_add *list;
+            size_t len;
+        } devices;
         uint64_t sequence;
         struct {
             uint32_t index;

@@ -58,6 +58,8 @@ static void must(enum vdc_rc rc, const struct vdc_err *err)
     }
 }
 
+#define OFFERED_BYTES (UINT64_C(512) << 20)
+
 static void write_config(struct agent *agent, unsigned number)
 {
     struct vdc_buf text = {0};
@@ -74,7 +76,8 @@ static void write_config(struct agent *agent, unsigned number)
     vdc_buf_printf(&text, "shared_dir: %s/shared\nimage_dir: %s\n", work_dir, image_dir);
     vdc_buf_printf(&text, "tls: {ca: %s/ca.pem, cert: %s/%s.pem, key: %s/%s.key}\n", pki_dir,
                    pki_dir, agent->name, pki_dir, agent->name);
-    vdc_buf_printf(&text, "resources: {cpus: 2, memory: 512MiB}\n");
+    vdc_buf_printf(&text, "resources: {cpus: 2, memory: %llu}\n",
+                   (unsigned long long)OFFERED_BYTES);
     vdc_buf_printf(&text, "cgroup: vdc-e2e-agent-%d/%s\nuid_base: %u\n", (int)getpid(), agent->name,
                    300000 + 1000 * number);
     must(vdc_file_write_atomic(agent->config, text.data, text.len, 0644, &err), &err);
@@ -182,18 +185,29 @@ static bool has_processes(const struct agent *agent)
 
 static bool join(struct node *node)
 {
+    if (!manager_wait(&manager, node->joined && node->guests_complete && node->grants > 0)) {
+        return false;
+    }
+    /* All that is offered; the rest of the machine is the node's own. */
     struct vdc_op op = {
         .kind = VDC_OP_ZONE_SET,
-        .zone_set = {.overcommit_milli = 4000, .cpu = {.milli = 1000}, .memory = {.milli = 1000}},
+        .zone_set = {.overcommit_milli = 4000,
+                     .cpu = {.amount = node->hello.cpus},
+                     .memory = {.amount = node->hello.numa[0].memory_bytes}},
     };
-    return manager_wait(&manager, node->joined && node->guests_complete && node->grants > 0) &&
-           manager_tx(&manager, node, &op, 1) == VDC_RC_OK;
+    return manager_tx(&manager, node, &op, 1) == VDC_RC_OK;
 }
 
 static bool wait_equal(struct node *node)
 {
     unsigned compared = node->compared;
     return manager_wait(&manager, node->compared > compared && node->replica_equal);
+}
+
+/* The node's own partitions stay. */
+static bool zone_is_empty(const struct node *node)
+{
+    return vdc_allocdb_find_zone(node->replica, "prod")->partitions == 0;
 }
 
 static bool check_joining(void)
@@ -204,6 +218,13 @@ static bool check_joining(void)
                          n1->hello.cpus >= 1 && n1->hello.numa_len >= 1 &&
                              n1->hello.accelerator[0] != 0 && n1->hello.accelerator_reason[0] != 0,
                          "fields are missing");
+    good = good &&
+           check("what is not offered is the ultravisor's",
+                 vdc_allocdb_memory_bytes(n1->replica) > OFFERED_BYTES &&
+                     vdc_allocdb_find_zone(n1->replica, "prod")->memory_bytes == OFFERED_BYTES &&
+                     vdc_allocdb_zone_at(n1->replica, 0)->memory_bytes ==
+                         vdc_allocdb_zone_at(n1->replica, 0)->memory_used_bytes,
+                 "free is not total less what partitions hold");
     return good && check("replica equals the database by digest", wait_equal(n1), "it differs");
 }
 
@@ -336,7 +357,7 @@ static bool check_fenced(void)
               "it does not");
     good = good && check("and has destroyed what it ran",
                          !has_processes(&agents[0]) && n1->guests_len == 0 && n1->replica != NULL &&
-                             wait_equal(n1) && vdc_allocdb_count_partitions(n1->replica) == 0,
+                             wait_equal(n1) && zone_is_empty(n1),
                          "something is left");
     return good &&
            check("it is usable again",
@@ -378,8 +399,7 @@ static bool check_stop_and_destroy(void)
                  "it does not run");
     good = good && check("destroy is answered when nothing is left of it",
                          manager_destroy(&manager, n1, &web, 4) == VDC_RC_OK &&
-                             !has_processes(&agents[0]) && wait_equal(n1) &&
-                             vdc_allocdb_count_partitions(n1->replica) == 0,
+                             !has_processes(&agents[0]) && wait_equal(n1) && zone_is_empty(n1),
                          "something is left");
     struct vdc_msg_command more = {.max = 4096};
     return good && check("its console can still be read",
