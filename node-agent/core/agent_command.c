@@ -178,6 +178,7 @@ static void begin(struct vdc_agent *agent, struct guest *guest)
     case VDC_COMMAND_MIGRATE_CANCEL:
         begin_cancel(agent, guest);
         return;
+    case VDC_COMMAND_VOLUME_DELETE:
     case VDC_COMMAND_CONSOLE_READ:
         return; /* never gets here */
     }
@@ -206,6 +207,30 @@ static void read_console(struct vdc_agent *agent, uint32_t session,
     }
 }
 
+/* The leader has seen the partition's end before it asks for this; that nothing of it is here is
+ * checked all the same, for what is deleted does not come back. */
+static void delete_volume(struct vdc_agent *agent, uint32_t session,
+                          const struct vdc_msg_command *msg)
+{
+    bool here = vdc_allocdb_find_partition(agent->db, &msg->partition) != NULL;
+    for (const struct guest *guest = agent->guests; guest != NULL; guest = guest->hh.next) {
+        here = here || (vdc_id_equal(&guest->key.id, &msg->partition) &&
+                        (guest->in_db || guest->process != VDC_AGENT_IDLE));
+    }
+    char id[VDC_ID_TEXT_CAP];
+    vdc_id_to_text(&msg->partition, id);
+    if (here) {
+        AGENT_TRACE(agent, ERROR, "volume %s: its partition is here -> not deleted", id);
+        answer(agent, session, &msg->request_id, VDC_RC_CONFLICT,
+               "the volume's partition is still on this node", 0);
+        return;
+    }
+    AGENT_TRACE(agent, INFO, "volume %s: its partition is destroyed -> delete", id);
+    struct vdc_agent_action *action = agent_act(agent, VDC_AGENT_DO_VOLUME_DELETE, NULL);
+    action->console.session = session;
+    action->console.command = agent_keep(agent, vdc_memdup(msg, sizeof *msg));
+}
+
 void agent_command_receive(struct vdc_agent *agent, uint32_t session,
                            const struct vdc_msg_command *msg)
 {
@@ -218,6 +243,10 @@ void agent_command_receive(struct vdc_agent *agent, uint32_t session,
     }
     if (msg->kind == VDC_COMMAND_CONSOLE_READ) {
         read_console(agent, session, msg);
+        return;
+    }
+    if (msg->kind == VDC_COMMAND_VOLUME_DELETE) {
+        delete_volume(agent, session, msg);
         return;
     }
     struct guest *guest = agent_guest_of_partition(agent, &msg->partition);
@@ -337,6 +366,7 @@ void agent_command_take_reply(struct vdc_agent *agent, const struct vdc_agent_ev
             return;
         }
         break;
+    case VDC_COMMAND_VOLUME_DELETE:
     case VDC_COMMAND_CONSOLE_READ:
         break;
     }

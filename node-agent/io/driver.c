@@ -190,6 +190,9 @@ static void act(struct driver *driver, const struct vdc_agent_action *action)
     case VDC_AGENT_DO_REMOVE:
         agent_places_remove(driver->places, &action->key);
         break;
+    case VDC_AGENT_DO_VOLUME_DELETE:
+        agent_places_delete_volume(driver->places, action);
+        break;
     case VDC_AGENT_DO_CONSOLE:
         agent_places_read_console(driver->places, action);
         break;
@@ -248,7 +251,8 @@ static void on_place_event(void *data, struct vdc_agent_event *event)
     step(driver_of(data), event);
 }
 
-static void on_console(void *data, uint32_t session, const struct vdc_msg_command_result *result)
+static void on_command_result(void *data, uint32_t session,
+                              const struct vdc_msg_command_result *result)
 {
     struct driver *driver = driver_of(data);
     struct vdc_msg msg = {.kind = VDC_MSG_COMMAND_RESULT, .command_result = *result};
@@ -413,7 +417,7 @@ static enum vdc_rc make_agent(struct driver *driver, const char *program_dir, st
         .program_dir = program_dir,
         .accelerator = strcmp(accelerator.name, "kvm") == 0 ? "kvm" : "tcg",
         .on_event = on_place_event,
-        .on_console = on_console,
+        .on_command_result = on_command_result,
         .data = driver,
     };
     return agent_places_open(&places, &driver->places, err);

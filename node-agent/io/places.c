@@ -81,6 +81,16 @@ struct place {
     uint64_t console_end;
 };
 
+/* A volume that is being deleted. */
+struct deletion {
+    struct deletion *next;
+    uv_fs_t req;
+    struct places *places; /* NULL: closed meanwhile */
+    uint32_t session;
+    struct vdc_id request_id;
+    char *path;
+};
+
 struct console_wait {
     uint64_t ticket;
     struct vdc_agent_key key;
@@ -107,6 +117,8 @@ struct places {
     uint64_t tickets;
     struct console_wait waits[CONSOLE_WAITS_MAX];
     size_t waits_len;
+    struct deletion *deletions;
+    size_t deletions_len;
     struct vdc_view_content *content; /* too large for the stack */
 };
 
@@ -258,7 +270,7 @@ static void answer_waits(struct place *place)
             .rc = VDC_RC_UNAVAILABLE,
         };
         vdc_str_set(result.text, sizeof result.text, "the guest has just ended: ask again");
-        places->config.on_console(places->config.data, wait.session, &result);
+        places->config.on_command_result(places->config.data, wait.session, &result);
     }
 }
 
@@ -457,7 +469,7 @@ static void take_console(struct place *place, uint64_t ticket, enum vdc_rc rc, c
             result.data.data = console->data;
             result.data.len = console->len;
         }
-        places->config.on_console(places->config.data, wait.session, &result);
+        places->config.on_command_result(places->config.data, wait.session, &result);
         return;
     }
 }
@@ -944,7 +956,7 @@ static void answer_from_file(struct places *places, const struct vdc_agent_actio
     }
     result.data.data = vdc_buf_text(&data);
     result.data.len = data.len;
-    places->config.on_console(places->config.data, action->console.session, &result);
+    places->config.on_command_result(places->config.data, action->console.session, &result);
     vdc_buf_deinit(&data);
 }
 
@@ -965,6 +977,72 @@ void agent_places_read_console(struct places *places, const struct vdc_agent_act
     };
     agent_monitor_client_read_console(place->client, ticket, action->console.command->offset,
                                       action->console.command->max);
+}
+
+/* --- volumes --- */
+
+static char *volume_path(const struct places *places, const char *volume)
+{
+    return vdc_asprintf("%s/volumes/%s.raw", places->config.agent->shared_dir, volume);
+}
+
+static void answer_deletion(const struct places *places, uint32_t session,
+                            const struct vdc_id *request_id, enum vdc_rc rc, const char *text)
+{
+    struct vdc_msg_command_result result = {.request_id = *request_id, .rc = rc};
+    vdc_str_set(result.text, sizeof result.text, text);
+    places->config.on_command_result(places->config.data, session, &result);
+}
+
+static void on_deleted(uv_fs_t *req)
+{
+    struct deletion *deletion = vdc_container_of(req, struct deletion, req);
+    struct places *places = deletion->places;
+    struct vdc_err err = {0};
+    enum vdc_rc rc = VDC_RC_OK;
+    vdc_autofree char *dir = vdc_strdup(deletion->path);
+    *strrchr(dir, '/') = 0;
+    /* Where all volumes are missing, this one is not gone: the shared storage is. */
+    if (req->result < 0 && (req->result != UV_ENOENT || !vdc_file_exists(dir))) {
+        rc = vdc_err_errno(&err, (int)-req->result, "delete %s", deletion->path);
+        vdc_log_error("%s", vdc_err_text(&err));
+    }
+    uv_fs_req_cleanup(req);
+    if (places != NULL) {
+        struct deletion **at = &places->deletions;
+        while (*at != deletion) {
+            at = &(*at)->next;
+        }
+        *at = deletion->next;
+        places->deletions_len--;
+        answer_deletion(places, deletion->session, &deletion->request_id,
+                        rc == VDC_RC_NOT_FOUND ? VDC_RC_UNAVAILABLE : rc, vdc_err_text(&err));
+    }
+    free(deletion->path);
+    free(deletion);
+}
+
+void agent_places_delete_volume(struct places *places, const struct vdc_agent_action *action)
+{
+    const struct vdc_msg_command *command = action->console.command;
+    if (places->deletions_len == PLACES_DELETIONS_MAX) {
+        answer_deletion(places, action->console.session, &command->request_id, VDC_RC_LIMIT,
+                        "too many volumes are being deleted here: again later");
+        return;
+    }
+    char id[VDC_ID_TEXT_CAP];
+    vdc_id_to_text(&command->partition, id);
+    struct deletion *deletion = VDC_NEW(struct deletion);
+    *deletion = (struct deletion){
+        .next = places->deletions,
+        .places = places,
+        .session = action->console.session,
+        .request_id = command->request_id,
+        .path = volume_path(places, id),
+    };
+    places->deletions = deletion;
+    places->deletions_len++;
+    VDC_ASSERT(uv_fs_unlink(places->config.loop, &deletion->req, deletion->path, on_deleted) == 0);
 }
 
 /* --- leaving --- */
@@ -1197,6 +1275,9 @@ void agent_places_close(struct places *places)
             place->relay = NULL;
         }
         drop(place);
+    }
+    for (struct deletion *at = places->deletions; at != NULL; at = at->next) {
+        at->places = NULL; /* it ends by itself; a leader that has no answer asks again */
     }
     free(places->partitions_dir);
     free(places->views_dir);

@@ -22,6 +22,8 @@
 /* Migration streams go through a program of their own: its name beside ours. */
 #define PLACES_RELAY "vdc-relay"
 #define PLACES_MONITOR "vdc-monitor"
+/* Volumes that are being deleted at one time; more are answered LIMIT, and asked for again. */
+#define PLACES_DELETIONS_MAX 64
 
 struct places;
 
@@ -32,8 +34,9 @@ struct places_config {
     const char *accelerator; /* "kvm" or "tcg" */
     /* Events are complete but for `now` and `journal`. */
     void (*on_event)(void *data, struct vdc_agent_event *event);
-    /* The answer to agent_places_read_console(). */
-    void (*on_console)(void *data, uint32_t session, const struct vdc_msg_command_result *result);
+    /* The answer to agent_places_read_console() and agent_places_delete_volume(). */
+    void (*on_command_result)(void *data, uint32_t session,
+                              const struct vdc_msg_command_result *result);
     void *data;
 };
 
@@ -60,5 +63,7 @@ void agent_places_stop_relay(struct places *places, const struct vdc_agent_key *
 void agent_places_forget(struct places *places, const struct vdc_agent_key *key);
 void agent_places_remove(struct places *places, const struct vdc_agent_key *key);
 void agent_places_read_console(struct places *places, const struct vdc_agent_action *action);
+/* Answered when it is done: a large file takes its time, on the thread pool. */
+void agent_places_delete_volume(struct places *places, const struct vdc_agent_action *action);
 
 #endif

@@ -585,17 +585,25 @@ static void on_zone_lead(struct zone_world *world, struct zw_node *node,
     }
     if (lead->incarnation != node->incarnation) {
         if (lead->fenced) {
-            node->guests_len = 0;
             size_t len;
             const struct vdc_partition **all = vdc_allocdb_list_partitions(node->db, &len);
             struct vdc_op *ops = vdc_calloc(len, sizeof *ops);
+            size_t ops_len = 0;
             for (size_t i = 0; i < len; i++) {
-                ops[i].kind = VDC_OP_PARTITION_DESTROY;
-                ops[i].partition_destroy.id = all[i]->id;
-                ops[i].partition_destroy.generation = all[i]->generation;
+                struct zw_guest *guest = find_guest(node, &all[i]->id);
+                if (!config_restartable(all[i])) {
+                    continue; /* it is nobody else's, and runs on */
+                }
+                if (guest != NULL) {
+                    remove_guest(node, guest);
+                }
+                ops[ops_len].kind = VDC_OP_PARTITION_DESTROY;
+                ops[ops_len].partition_destroy.id = all[i]->id;
+                ops[ops_len].partition_destroy.generation = all[i]->generation;
+                ops_len++;
             }
             free(all);
-            for (size_t i = 0; i < len; i++) {
+            for (size_t i = 0; i < ops_len; i++) {
                 local_tx(world, node, &ops[i]);
             }
             free(ops);
@@ -711,6 +719,18 @@ static void on_command(struct zone_world *world, struct zw_node *node,
         if (right && (guest->state == VDC_GUEST_MIGRATING || guest->state == VDC_GUEST_SWITCHOVER ||
                       guest->state == VDC_GUEST_MIGRATED)) {
             set_guest(world, node, guest, VDC_GUEST_RUNNING, -1);
+        }
+        break;
+    case VDC_COMMAND_VOLUME_DELETE:
+        /* As the agent does: not beside its partition. */
+        if (vdc_allocdb_find_partition(node->db, &command->partition) != NULL) {
+            result->rc = VDC_RC_CONFLICT;
+        } else if (node->refuse_volumes > 0) {
+            node->refuse_volumes--;
+            result->rc = VDC_RC_IO;
+        } else {
+            VDC_ASSERT(world->volumes_len < VDC_COUNT_OF(world->volumes));
+            world->volumes[world->volumes_len++] = command->partition;
         }
         break;
     case VDC_COMMAND_CONSOLE_READ:

@@ -55,9 +55,10 @@ struct zw_node {
     int64_t lease_ns;
     vdc_mono lease_until;
     vdc_mono ask_at;
-    bool mute;      /* runs, but asks for nothing */
-    bool refuse_tx; /* answers creates and changes of the run state with NO_SPACE, known
+    bool mute;               /* runs, but asks for nothing */
+    bool refuse_tx;          /* answers creates and changes of the run state with NO_SPACE, known
                      * requests too: as a real node whose disk is full */
+    uint32_t refuse_volumes; /* fails to delete that many */
     bool lie_digest;
     bool old_hello;    /* its first HELLO is from before it joined; a newer one follows */
     int64_t stream_ns; /* from migrate_out to switch-over */
@@ -107,6 +108,8 @@ struct zone_world {
     bool fault_done;
     const char *node_a;
     const char *node_b;
+    struct vdc_id volumes[16]; /* whose volumes nodes have deleted, in that order */
+    size_t volumes_len;
     size_t writes; /* made so far */
     bool leading;  /* false: no leader runs */
 };

@@ -1029,6 +1029,40 @@ Test(node_core, the_console_of_a_guest_that_moved_away_can_still_be_read)
     has(&b, "unknown");
 }
 
+/* --- volumes --- */
+
+Test(node_core, a_volume_is_deleted_by_command_and_never_beside_its_partition)
+{
+    bench_join(&b);
+    bench_run_guest(&b, 1, 1);
+    bench_command(&b, 1, 1, VDC_COMMAND_VOLUME_DELETE);
+    has(&b, "command_result CONFLICT");
+    lacks(&b, "volume-delete");
+    bench_command(&b, 2, 1, VDC_COMMAND_VOLUME_DELETE);
+    has(&b, "volume-delete p2 for 0");
+    /* A destroy by itself (a move, say) deletes nothing. */
+    bench_destroy(&b, 1, 1);
+    lacks(&b, "volume-delete");
+    bench_command(&b, 1, 1, VDC_COMMAND_VOLUME_DELETE);
+    has(&b, "command_result CONFLICT"); /* it is being killed */
+    bench_gone(&b, 1, 1, "killed");
+    bench_durable(&b);
+    lacks(&b, "volume-delete");
+    bench_command(&b, 1, 1, VDC_COMMAND_VOLUME_DELETE);
+    has(&b, "volume-delete p1 for 0");
+}
+
+Test(node_core, a_volume_is_not_deleted_for_somebody_who_does_not_lead)
+{
+    bench_join(&b);
+    bench_session_up(&b, 1, "m2");
+    bench_lead(&b, 1, 9, 1, false);
+    bench_durable(&b);
+    bench_command(&b, 2, 1, VDC_COMMAND_VOLUME_DELETE);
+    has(&b, "command_result STALE");
+    lacks(&b, "volume-delete");
+}
+
 Test(node_core, graves_are_bounded)
 {
     bench_join(&b);

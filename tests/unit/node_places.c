@@ -48,6 +48,18 @@ static void on_event(void *data, struct vdc_agent_event *event)
     }
 }
 
+static struct vdc_msg_command_result answered;
+static unsigned answers;
+
+static void on_command_result(void *data, uint32_t session,
+                              const struct vdc_msg_command_result *result)
+{
+    (void)data;
+    cr_assert_eq(session, 3);
+    answered = *result;
+    answers++;
+}
+
 static void setup(void)
 {
     cr_assert_not_null(mkdtemp(root));
@@ -55,8 +67,11 @@ static void setup(void)
     snprintf(config.shared_dir, sizeof config.shared_dir, "%s/shared", root);
     cr_assert_eq(mkdir(config.shared_dir, 0755), 0);
     cr_assert_eq(uv_loop_init(&loop), 0);
-    struct places_config places_config = {
-        .loop = &loop, .agent = &config, .program_dir = root, .on_event = on_event};
+    struct places_config places_config = {.loop = &loop,
+                                          .agent = &config,
+                                          .program_dir = root,
+                                          .on_event = on_event,
+                                          .on_command_result = on_command_result};
     struct vdc_err err;
     cr_assert_eq(agent_places_open(&places_config, &places, &err), VDC_RC_OK, "%s", err.text);
 }
@@ -133,4 +148,62 @@ Test(node_places, a_hand_over_that_cannot_be_marked_is_told_as_failed)
     agent_places_deliver(places);
     cr_assert(told.marked);
     cr_assert_eq(told.rc, VDC_RC_NOT_FOUND);
+}
+
+static char *make_volume(const char *id)
+{
+    char *path = vdc_asprintf("%s/volumes/%s.raw", config.shared_dir, id);
+    struct vdc_err err;
+    cr_assert_eq(vdc_file_write_atomic(path, "data", 4, 0600, &err), VDC_RC_OK, "%s", err.text);
+    return path;
+}
+
+static void delete_volume(const char *id)
+{
+    struct vdc_msg_command command = {.request_id = key_one(9).id};
+    struct vdc_agent_action action = {
+        .kind = VDC_AGENT_DO_VOLUME_DELETE,
+        .console = {.session = 3, .command = &command},
+    };
+    cr_assert(vdc_id_from_text(id, &command.partition));
+    agent_places_delete_volume(places, &action);
+}
+
+Test(node_places, a_volume_is_deleted_and_no_other_and_again_is_well)
+{
+    vdc_autofree char *first = make_volume(ID_TEXT);
+    vdc_autofree char *second = make_volume("00000000-0000-4000-8000-000000000002");
+    for (unsigned i = 1; i <= 2; i++) {
+        delete_volume(ID_TEXT);
+        cr_assert_eq(answers, i - 1); /* not from within */
+        uv_run(&loop, UV_RUN_DEFAULT);
+        cr_assert_eq(answers, i);
+        cr_assert_eq(answered.rc, VDC_RC_OK, "%s", answered.text);
+        struct vdc_id id = key_one(9).id;
+        cr_assert(vdc_id_equal(&answered.request_id, &id));
+    }
+    cr_assert_not(vdc_file_exists(first));
+    cr_assert(vdc_file_exists(second));
+}
+
+Test(node_places, a_volume_is_not_gone_because_the_storage_is)
+{
+    vdc_autofree char *volumes = vdc_asprintf("%s/volumes", config.shared_dir);
+    cr_assert_eq(rmdir(volumes), 0);
+    delete_volume(ID_TEXT);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    cr_assert_eq(answers, 1);
+    cr_assert_eq(answered.rc, VDC_RC_UNAVAILABLE);
+    cr_assert_not_null(strstr(answered.text, ID_TEXT));
+}
+
+Test(node_places, an_agent_that_ends_does_not_wait_for_a_deletion)
+{
+    vdc_autofree char *first = make_volume(ID_TEXT);
+    delete_volume(ID_TEXT);
+    agent_places_close(places);
+    places = NULL;
+    uv_run(&loop, UV_RUN_DEFAULT);
+    cr_assert_eq(answers, 0);
+    cr_assert_not(vdc_file_exists(first));
 }

@@ -187,6 +187,10 @@ static void log_action(struct bench *bench, const struct vdc_agent_action *actio
     case VDC_AGENT_DO_REMOVE:
         log_key(bench, "remove", &action->key);
         break;
+    case VDC_AGENT_DO_VOLUME_DELETE:
+        vdc_buf_printf(&bench->log, "volume-delete p%u for %u",
+                       action->console.command->partition.bytes[15], action->console.session);
+        break;
     case VDC_AGENT_DO_CONSOLE:
         log_key(bench, "console", &action->key);
         vdc_buf_printf(&bench->log, " %s", action->console.known ? "known" : "unknown");

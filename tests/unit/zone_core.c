@@ -198,6 +198,110 @@ Test(zone_core, stop_start_and_destroy_do_what_they_say)
     zw_destroy(world);
 }
 
+/* ---- volumes ---- */
+
+static struct vdc_id id_of(struct zone_world *world, const char *partition)
+{
+    struct vdc_zone_partition_info info;
+    cr_assert(vdc_zone_partition_find(world->zone, partition, &info));
+    return info.record->id;
+}
+
+Test(zone_core, only_a_destroy_deletes_a_volume_and_only_its_own)
+{
+    struct zone_world *world = ready_world();
+    create(world, "web", "silver", "web");
+    create(world, "cache", "silver", "cache");
+    struct vdc_id web = id_of(world, "web");
+    zw_ask(world, VDC_REQUEST_STOP, "web", "", "");
+    zw_run(world, 1000);
+    zw_ask(world, VDC_REQUEST_START, "web", "", "");
+    zw_run(world, 2000);
+    zw_ask(world, VDC_REQUEST_MIGRATE, "web", "", "");
+    zw_run(world, 5000);
+    zw_kill(world, zw_owner(world, "web"));
+    zw_run(world, 20000);
+    cr_assert_eq(zw_running(world, "web", NULL), 1);
+    cr_assert_eq(world->volumes_len, 0);
+    uint64_t token = zw_ask(world, VDC_REQUEST_DESTROY, "web", "", "");
+    zw_run(world, 1000);
+    cr_assert_eq(zw_operation(world, token)->state, VDC_OPSTATE_DONE);
+    cr_assert_eq(world->volumes_len, 1);
+    cr_assert(vdc_id_equal(&world->volumes[0], &web));
+    zw_destroy(world);
+}
+
+Test(zone_core, a_volume_whose_node_is_gone_is_deleted_by_another)
+{
+    struct zone_world *world = ready_world();
+    create(world, "web", "silver", "web");
+    zw_ask(world, VDC_REQUEST_STOP, "web", "", "");
+    zw_run(world, 1000);
+    zw_kill(world, zw_owner(world, "web"));
+    uint64_t token = zw_ask(world, VDC_REQUEST_DESTROY, "web", "", "");
+    zw_run(world, 2000);
+    cr_assert_eq(world->volumes_len, 0, "before its node is fenced, its guest may run");
+    zw_run(world, 20000);
+    cr_assert_eq(zw_operation(world, token)->state, VDC_OPSTATE_DONE);
+    cr_assert_eq(world->volumes_len, 1);
+    zw_destroy(world);
+}
+
+Test(zone_core, a_volume_that_cannot_be_deleted_yet_is_tried_again)
+{
+    struct zone_world *world = ready_world();
+    create(world, "web", "silver", "web");
+    zw_node(world, zw_owner(world, "web"))->refuse_volumes = 2;
+    uint64_t token = zw_ask(world, VDC_REQUEST_DESTROY, "web", "", "");
+    zw_run(world, 3000);
+    cr_assert_eq(zw_operation(world, token)->state, VDC_OPSTATE_RUNNING);
+    zw_run(world, 10000);
+    cr_assert_eq(zw_operation(world, token)->state, VDC_OPSTATE_DONE);
+    cr_assert_eq(world->volumes_len, 1);
+    ASSERT_SETTLED(world);
+    zw_destroy(world);
+}
+
+Test(zone_core, a_volume_that_cannot_be_deleted_at_all_fails_the_destroy_which_may_be_repeated)
+{
+    struct zone_world *world = ready_world();
+    create(world, "web", "silver", "web");
+    struct zw_node *node = zw_node(world, zw_owner(world, "web"));
+    node->refuse_volumes = UINT32_MAX;
+    uint64_t token = zw_ask(world, VDC_REQUEST_DESTROY, "web", "", "");
+    zw_run(world, 140000);
+    cr_assert_eq(zw_operation(world, token)->state, VDC_OPSTATE_FAILED);
+    cr_assert_neq(zw_owner(world, "web")[0], 0);
+    node->refuse_volumes = 0;
+    token = zw_ask(world, VDC_REQUEST_DESTROY, "web", "", "");
+    zw_run(world, 2000);
+    cr_assert_eq(zw_operation(world, token)->state, VDC_OPSTATE_DONE);
+    cr_assert_eq(world->volumes_len, 1);
+    zw_destroy(world);
+}
+
+Test(zone_core, a_new_leader_deletes_the_volume_that_its_predecessor_was_about_to)
+{
+    /* At each moment of a destroy. */
+    for (int64_t ms = 0; ms < 60; ms++) {
+        struct zone_world *world = ready_world();
+        create(world, "web", "silver", "web");
+        uint64_t token = zw_ask(world, VDC_REQUEST_DESTROY, "web", "", "k");
+        zw_run(world, ms);
+        zw_new_leader(world, ms % 2 == 0);
+        zw_run(world, 5000);
+        if (zw_owner(world, "web")[0] != 0) { /* the request itself was lost */
+            token = zw_ask(world, VDC_REQUEST_DESTROY, "web", "", "k");
+            zw_run(world, 5000);
+        }
+        cr_assert_str_eq(zw_owner(world, "web"), "", "after %lld ms", (long long)ms);
+        cr_assert_geq(world->volumes_len, 1);
+        (void)token;
+        ASSERT_SETTLED(world);
+        zw_destroy(world);
+    }
+}
+
 Test(zone_core, a_node_that_refuses_is_passed_over_with_a_new_generation)
 {
     struct zone_world *world = ready_world();

@@ -69,6 +69,7 @@ static uint64_t slot_generation(const struct zone_op *op, enum op_slot slot)
     case SLOT_OUT:
     case SLOT_CONTINUE:
     case SLOT_CANCEL:
+    case SLOT_VOLUME:
     case SLOT_COUNT:
         break;
     }

@@ -8,8 +8,8 @@
 static const struct op_table run_table = {"run", run_states, RUN_END + 1, RUN_END, run_advance};
 static const struct op_table stop_table = {"stop", stop_states, STOP_END + 1, STOP_END,
                                            stop_advance};
-static const struct op_table destroy_table = {"destroy", destroy_states, STOP_END + 1, STOP_END,
-                                              destroy_advance};
+static const struct op_table destroy_table = {"destroy", destroy_states, DESTROY_END + 1,
+                                              DESTROY_END, destroy_advance};
 static const struct op_table migrate_table = {"migrate", migrate_states, MIGRATE_END + 1,
                                               MIGRATE_END, migrate_advance};
 static const struct op_table policy_table = {"apply_policy", policy_states, STOP_END + 1, STOP_END,

@@ -1,8 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Stop and destroy have one step each: the wish is durable, the node is told, the outcome is seen.
+ * Stop has one step: the wish is durable, the node is told, the outcome is seen. Destroy has a second
+ * one for what it had on the shared storage.
  *
- *    WAIT ------> END
+ *    stop:    WAIT ------> END
+ *    destroy: WAIT ------> VOLUME ------> END
+ *                nothing of it      any node
+ *                runs or is held    has deleted it
+ *
+ * Only here is a volume ever deleted: no move, restart or fencing does. It has its partition's id,
+ * which no other partition ever gets, and it goes while the record still says `absent`: a leader or a
+ * node that dies in between has it asked for again, and what is gone already is well.
  *
  * Applying a policy is one write and has no step.
  */
@@ -13,8 +21,9 @@ const struct vdc_sm_state stop_states[] = {
     [STOP_END] = {"end", 0},
 };
 const struct vdc_sm_state destroy_states[] = {
-    [STOP_WAIT] = {"destroy", VDC_SM_TO(STOP_END)},
-    [STOP_END] = {"end", 0},
+    [DESTROY_WAIT] = {"destroy", VDC_SM_TO(DESTROY_VOLUME) | VDC_SM_TO(DESTROY_END)},
+    [DESTROY_VOLUME] = {"volume", VDC_SM_TO(DESTROY_END)},
+    [DESTROY_END] = {"end", 0},
 };
 const struct vdc_sm_state policy_states[] = {
     [STOP_WAIT] = {"write", VDC_SM_TO(STOP_END)},
@@ -82,8 +91,85 @@ void stop_advance(struct vdc_zone *zone, struct zone_op *op)
     (void)expired(zone, op);
 }
 
+/* Who is to delete the volume: all nodes have the same storage. Its owner first: that one has seen its
+ * guest end. */
+static struct zone_node *deleting_node(const struct vdc_zone *zone,
+                                       const struct vdc_partition_record *rec)
+{
+    struct zone_node *owner = zone_find_node(zone, rec->owner);
+    if (node_reachable(owner)) {
+        return owner;
+    }
+    for (size_t i = 0; i < zone->nodes_len; i++) {
+        if (node_reachable(zone->nodes[i])) {
+            return zone->nodes[i];
+        }
+    }
+    return NULL;
+}
+
+static void advance_volume(struct vdc_zone *zone, struct zone_op *op)
+{
+    const struct vdc_partition_record *rec = &op->partition->rec;
+    struct zone_call *call = op_call(op, SLOT_VOLUME);
+    struct op_work *work = op->work;
+    if (call->state == CALL_OK) {
+        op_finish(zone, op, VDC_RC_OK, "nothing of it is left");
+        op_finish_gone(zone, op);
+        return;
+    }
+    struct zone_node *node = deleting_node(zone, rec);
+    if (node == NULL) {
+        work->step_began = zone->now; /* whenever one is back */
+        work->deadline = VDC_NEVER;
+        work->retry_at = VDC_NEVER;
+        return;
+    }
+    if (call->state == CALL_REFUSED) {
+        if (vdc_mono_is_never(work->retry_at)) {
+            TRACE(zone, WARN, "%s: its volume is not deleted yet: %s -> again",
+                  op->rec.partition_name, call->text);
+            work->retry_at = vdc_mono_add(zone->now, ZONE_VOLUME_RETRY_NS);
+        }
+        if (vdc_mono_reached(zone->now, work->deadline)) {
+            op_finish(zone, op, call->rc, "%s could not delete its volume: %s; destroy it again",
+                      node->rec.name, call->text);
+            op_write_both(zone, op);
+            return;
+        }
+        if (!vdc_mono_reached(zone->now, work->retry_at)) {
+            return;
+        }
+        op_reset_call(zone, op, SLOT_VOLUME);
+        work->retry_at = VDC_NEVER;
+    }
+    struct vdc_msg_command command = {
+        .kind = VDC_COMMAND_VOLUME_DELETE,
+        .partition = rec->id,
+        .generation = rec->generation,
+    };
+    op_send_command(zone, op, SLOT_VOLUME, node, &command);
+    (void)expired(zone, op);
+}
+
+/* Nothing of it runs or is held any more. */
+static void end_destroy(struct vdc_zone *zone, struct zone_op *op)
+{
+    const struct vdc_partition_record *rec = &op->partition->rec;
+    if (rec->spec.disk_bytes > 0 && rec->generation_last > 0) {
+        op_move_write(zone, op, DESTROY_VOLUME, "nothing of it runs");
+    } else {
+        op_finish(zone, op, VDC_RC_OK, "nothing of it is left");
+        op_finish_gone(zone, op);
+    }
+}
+
 void destroy_advance(struct vdc_zone *zone, struct zone_op *op)
 {
+    if (op->step == DESTROY_VOLUME) {
+        advance_volume(zone, op);
+        return;
+    }
     const struct vdc_partition_record *rec = &op->partition->rec;
     struct zone_node *node = zone_find_node(zone, rec->owner);
     struct zone_call *call = op_call(op, SLOT_DROP);
@@ -91,8 +177,7 @@ void destroy_advance(struct vdc_zone *zone, struct zone_op *op)
     bool held = known && node_holds(node, &rec->id, rec->generation) != NULL;
     if (owner_gone(node, rec) || call->state == CALL_OK || (known && !held) ||
         (call->state == CALL_REFUSED && call->rc == VDC_RC_NOT_FOUND)) {
-        op_finish(zone, op, VDC_RC_OK, "nothing of it is left");
-        op_finish_gone(zone, op);
+        end_destroy(zone, op);
         return;
     }
     if (call->state == CALL_REFUSED) {

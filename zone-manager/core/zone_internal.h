@@ -30,6 +30,8 @@
  * desired and the node goes on trying. A loaded two-CPU machine boots three guests under TCG in 40 s. */
 #define ZONE_START_TIMEOUT_NS (180 * VDC_SECOND)
 #define ZONE_STOP_TIMEOUT_NS (120 * VDC_SECOND)
+/* A volume that a node could not delete (a busy or hung storage) is tried again after this. */
+#define ZONE_VOLUME_RETRY_NS (5 * VDC_SECOND)
 /* A new leader's nodes join within milliseconds, those that have to dial again within seconds. Before
  * that it refuses nothing for want of a node; after it, a node that is not back counts as away. */
 #define ZONE_SETTLE_NS (10 * VDC_SECOND)
@@ -154,6 +156,7 @@ enum op_slot {
     SLOT_OUT,    /* command migrate_out */
     SLOT_CONTINUE,
     SLOT_CANCEL,
+    SLOT_VOLUME, /* any node: command volume_delete */
     SLOT_COUNT,
 };
 
@@ -410,6 +413,7 @@ void run_begin_failover(struct vdc_zone *zone, struct zone_partition *partition,
 
 /* op_stop.c: stop, destroy, apply_policy */
 enum stop_step { STOP_WAIT, STOP_END };
+enum destroy_step { DESTROY_WAIT, DESTROY_VOLUME, DESTROY_END };
 void stop_advance(struct vdc_zone *zone, struct zone_op *op);
 void destroy_advance(struct vdc_zone *zone, struct zone_op *op);
 extern const struct vdc_sm_state stop_states[];

@@ -181,10 +181,12 @@ enum vdc_agent_action_kind {
     /* Leave (set) or remove (!set) a mark in the directory that survives us. HANDOVER_MARKED follows
      * if set. */
     VDC_AGENT_DO_HANDOVER,
-    VDC_AGENT_DO_RELAY,      /* start the migration relay; READY or ENDED follows */
-    VDC_AGENT_DO_RELAY_STOP, /* no event follows that is not already under way */
-    VDC_AGENT_DO_FORGET,     /* drop the view and what is held in memory; keep the directory */
-    VDC_AGENT_DO_REMOVE,     /* remove the directory */
+    VDC_AGENT_DO_RELAY,         /* start the migration relay; READY or ENDED follows */
+    VDC_AGENT_DO_RELAY_STOP,    /* no event follows that is not already under way */
+    VDC_AGENT_DO_FORGET,        /* drop the view and what is held in memory; keep the directory */
+    VDC_AGENT_DO_REMOVE,        /* remove the directory */
+    VDC_AGENT_DO_VOLUME_DELETE, /* remove the file of the volume of `console.command`'s partition from
+                                 * the shared storage, and answer the command */
     VDC_AGENT_DO_CONSOLE, /* read the newest console log of `command`'s partition and answer it */
     VDC_AGENT_DO_SEND,
 };

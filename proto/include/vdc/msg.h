@@ -34,7 +34,7 @@
 #include <vdc/id.h>
 #include <vdc/limits.h>
 
-#define VDC_MSG_PROTOCOL 1
+#define VDC_MSG_PROTOCOL 2
 #define VDC_MSG_DIGEST_LEN 16
 /* Bytes of a free text (reason, refusal): cut by the sender. */
 #define VDC_MSG_TEXT_MAX 1023
@@ -88,7 +88,7 @@ const char *vdc_guest_state_name(enum vdc_guest_state state);
 /* -1 for an unknown name. */
 int vdc_guest_state_find(const char *name);
 
-/* Commands concern the data plane of a migration and reading; everything that changes who may hold
+/* Commands concern the data plane of a migration, files and reading; everything that changes who may hold
  * or run what is a transaction. */
 #define VDC_COMMAND_KINDS(X)                                                                     \
     X(MIGRATE_IN, "migrate_in")   /* target: open a relay for peer_node; answers its port */     \
@@ -96,7 +96,10 @@ int vdc_guest_state_find(const char *name);
     X(MIGRATE_CONTINUE, "migrate_continue") /* source at SWITCHOVER: send the rest */            \
     X(MIGRATE_CANCEL, "migrate_cancel") /* source: give up, run on (from MIGRATING, SWITCHOVER \
                                                or MIGRATED); target: nothing to do, it is destroyed */ \
-    X(CONSOLE_READ, "console_read")     /* offset, max -> data, end (bytes so far) */
+    X(VOLUME_DELETE,                                                                             \
+      "volume_delete") /* the file of a destroyed partition's volume, by the         \
+                                         partition's id; OK also if it is gone already */           \
+    X(CONSOLE_READ, "console_read") /* offset, max -> data, end (bytes so far) */
 
 enum vdc_command_kind {
 #define X(name, text) VDC_COMMAND_##name,
