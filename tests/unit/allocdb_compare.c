@@ -342,6 +342,9 @@ static void compare_lists(const struct model *m, const struct vdc_allocdb *db)
         vdc_autofree const struct vdc_entry **entries =
             vdc_allocdb_list_entries(db, (enum vdc_entry_kind)k, &len);
         MUST(len == vdc_allocdb_count_entries(db, (enum vdc_entry_kind)k), "list of entries");
+        for (size_t i = 0; i < len; i++) {
+            MUST(entries[i]->kind == (enum vdc_entry_kind)k, "an entry of another kind");
+        }
     }
 }
 
