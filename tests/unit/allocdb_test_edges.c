@@ -697,3 +697,93 @@ Test(allocdb_edges, channels_share_one_broken_2_mib_block)
     cr_assert_eq(numa.largest_free_bytes, 2 * MIB);
     must(op_memory(WEB, 1, 2 * MIB));
 }
+
+/* --- the digest --- */
+
+/* Commits each alone; none may leave the digest as it was, nor bring an earlier one back. */
+static void each_changes_the_digest(const struct vdc_op *ops, uint32_t len)
+{
+    struct vdc_digest seen[64];
+    cr_assert_lt(len, VDC_COUNT_OF(seen));
+    seen[0] = vdc_allocdb_digest(b.db);
+    for (uint32_t i = 0; i < len; i++) {
+        must(ops[i]);
+        seen[i + 1] = vdc_allocdb_digest(b.db);
+        for (uint32_t k = 0; k <= i; k++) {
+            cr_assert_not(vdc_digest_equal(&seen[i + 1], &seen[k]), "%s (%u)",
+                          vdc_op_name(ops[i].kind), i);
+        }
+    }
+}
+
+Test(allocdb_edges, every_change_of_a_record_is_in_the_digest)
+{
+    populate();
+    const struct vdc_op shares[] = {op_zone_set(900, 1000, 5000), op_zone_set(900, 900, 5000),
+                                    op_zone_set(900, 900, 6000)};
+    each_changes_the_digest(shares, VDC_COUNT_OF(shares));
+    struct vdc_op read = on_volume(VDC_OP_VOLUME_ATTACH, 2, 5);
+    read.volume_attach.mode = VDC_VOLUME_READ;
+    struct vdc_op reattached = on_volume(VDC_OP_VOLUME_ATTACH, 2, 5);
+    reattached.volume_attach.generation = 4;
+    const struct vdc_op ops[] = {
+        set_incarnation(9),
+        op_create(2, "db"),
+        op_run(2, 1, VDC_RUN_PAUSED),
+        set_config(2, "another"),
+        op_shared(2, 700),
+        op_shared(2, 1),
+        op_memory(2, VDC_NUMA_ANY, 4 * MIB),
+        on_device(VDC_OP_DEVICE_DETACH, WEB, "nvme0"),
+        on_device(VDC_OP_DEVICE_ATTACH, 2, "nvme0"),
+        read,
+        on_volume(VDC_OP_VOLUME_ATTACH, 2, 5),
+        set_generation(2, 1, 4),
+        reattached,
+        on_port(VDC_OP_PORT_CONNECT, 2, 2),
+        connect_channel(2, 2, 3 * MIB),
+        connect_channel(3, 2, 4 * KIB),
+        promise_away("n7", 5),
+        promise_away("n8", 1),
+    };
+    each_changes_the_digest(ops, VDC_COUNT_OF(ops));
+    b.epoch = 99;
+    const struct vdc_op epoch = {.kind = VDC_OP_ZONE_EPOCH};
+    each_changes_the_digest(&epoch, 1);
+}
+
+Test(allocdb_edges, every_field_of_a_partition_and_a_channel_is_in_the_digest)
+{
+    populate();
+    struct vdc_op ops[16];
+    struct vdc_digest digests[16];
+    uint32_t len = VDC_COUNT_OF(ops);
+    for (uint32_t i = 0; i < len; i++) {
+        ops[i] = i < 10 ? op_create(2, "db") : connect_channel(2, WEB, 8 * KIB);
+        if (i >= 10) {
+            ops[i].channel_connect.numa = 0;
+        }
+    }
+    vdc_str_set(ops[1].partition_create.name, VDC_NAME_CAP, "dc");
+    vdc_str_set(ops[2].partition_create.tenant, VDC_NAME_CAP, "");
+    vdc_str_set(ops[3].partition_create.class_name, VDC_NAME_CAP, "silver");
+    ops[4].partition_create.kind = VDC_PARTITION_IO;
+    ops[5].partition_create.generation = 2;
+    ops[6].partition_create.run = VDC_RUN_STOPPED;
+    ops[7].partition_create.vcpus = 3;
+    ops[8].partition_create.memory_bytes = 1;
+    ops[9].partition_create.config_len = 1;
+    ops[11].channel_connect.type = VDC_CHANNEL_CONSOLE;
+    ops[12].channel_connect.version = 2;
+    ops[13].channel_connect.bytes = 4 * KIB;
+    ops[14].channel_connect.numa = 1;
+    ops[15].channel_connect.endpoint[1] = id_of(BYSTANDER);
+    for (uint32_t i = 0; i < len; i++) {
+        must(ops[i]);
+        digests[i] = vdc_allocdb_digest(b.db);
+        for (uint32_t k = 0; k < i; k++) {
+            cr_assert_not(vdc_digest_equal(&digests[k], &digests[i]), "%u and %u", k, i);
+        }
+        must(i < 10 ? op_destroy(2, ops[i].partition_create.generation) : disconnect_channel(2));
+    }
+}
