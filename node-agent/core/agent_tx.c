@@ -367,7 +367,10 @@ void agent_receive_tx(struct vdc_agent *agent, uint32_t session, const struct vd
         answer(agent, session, &tx.request_id, rc, "epoch", why);
     } else if (agent->journal != VDC_RC_OK) {
         answer(agent, session, &tx.request_id, agent->journal, "journal",
-               "the node's journal takes no records now");
+               agent->journal == VDC_RC_NO_SPACE
+                   ? "the disk of the node's journal is full: make room there (the node's log says "
+                     "where and how much); it is tried again by itself"
+                   : "the node's journal takes no records now");
     } else if ((rc = check_ops(&tx, &err)) != VDC_RC_OK) {
         answer(agent, session, &tx.request_id, rc, "form", vdc_err_text(&err));
     } else {

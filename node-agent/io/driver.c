@@ -42,6 +42,7 @@ struct driver {
     struct devices devices;
     uv_signal_t term;
     uv_signal_t interrupt;
+    bool disk_full; /* the journal said so */
     bool stepping;
     bool stopping;
     struct vdc_allocdb *recovered; /* while the journal is read */
@@ -223,6 +224,21 @@ static void arm(struct driver *driver)
     uv_timer_start(&driver->timer, on_timer, ms, 0);
 }
 
+/* Whether the journal takes records; what an operator can do about it is logged once. */
+static enum vdc_rc ask_journal(struct driver *driver)
+{
+    struct vdc_err err;
+    enum vdc_rc rc = vdc_journal_check_space(driver->journal, &err);
+    bool full = rc == VDC_RC_NO_SPACE;
+    if (full && !driver->disk_full) {
+        vdc_log_error("%s -> transactions are refused, all else goes on", err.text);
+    } else if (rc == VDC_RC_OK && driver->disk_full) {
+        vdc_log_info("journal: there is room again -> transactions are taken");
+    }
+    driver->disk_full = rc == VDC_RC_LIMIT ? driver->disk_full : full;
+    return rc;
+}
+
 static void step(struct driver *driver, struct vdc_agent_event *event)
 {
     if (driver->stopping) {
@@ -231,8 +247,7 @@ static void step(struct driver *driver, struct vdc_agent_event *event)
     VDC_ASSERT(!driver->stepping);
     driver->stepping = true;
     event->now = vdc_clock_mono();
-    struct vdc_err err;
-    event->journal = vdc_journal_check_space(driver->journal, &err);
+    event->journal = ask_journal(driver);
     event->sessions_busy = driver->sessions != NULL ? agent_sessions_busy(driver->sessions) : 0;
     struct vdc_agent_update *update = vdc_agent_step(driver->agent, event);
     for (size_t i = 0; i < update->actions_len; i++) {
