@@ -13,6 +13,7 @@
 #include <vdc/base.h>
 #include <vdc/buf.h>
 #include <vdc/limits.h>
+#include <vdc/time.h>
 #include <vdc/tree.h>
 
 enum cli_exit {
@@ -24,7 +25,8 @@ enum cli_exit {
     CLI_CONFLICT = 5,
 };
 
-enum cli_format { CLI_TABLE, CLI_JSON };
+/* WIDE: a table with all its columns, cut nowhere. */
+enum cli_format { CLI_TABLE, CLI_WIDE, CLI_JSON, CLI_YAML };
 
 /* Managers that one command tries in turn. */
 #define CLI_SERVERS_MAX 16
@@ -42,8 +44,8 @@ struct cli {
     const char *context;     /* NULL: the current one */
     enum cli_format format;
     bool wait;
-    int64_t timeout_s; /* for everything, retries included */
-    bool colour;
+    int64_t timeout_s; /* for everything, retries and waiting included */
+    vdc_mono deadline; /* the end of that; each request of `console` has one of its own */
     /* Flags of single commands; which take which stands in the command table. */
     const char *labels[CLI_LABELS_MAX]; /* "key=value" */
     size_t labels_len;
@@ -79,7 +81,11 @@ extern const struct cli_command cli_commands[];
 extern const size_t cli_commands_len;
 /* For bash; made from the table. */
 void cli_print_completion(void);
-void cli_print_commands(FILE *to);
+/* Every command, or those of one noun, a line each; false: there is no such noun. */
+bool cli_print_commands(FILE *to, const char *noun);
+const struct cli_command *cli_find_command(const char *noun, const char *verb);
+/* The noun or, where the noun is one, the verb that was probably meant; NULL: none comes near. */
+const char *cli_nearest_word(const char *noun, const char *verb);
 
 /* ---- context.c ---- */
 
@@ -117,16 +123,29 @@ json_t *cli_list(struct cli *cli, const char *path, const char *what, int *statu
 
 struct cli_column {
     const char *title;
-    const char *path;                                               /* "status.node" in each item */
-    enum { CLI_TEXT, CLI_BYTES, CLI_MS, CLI_LABELS, CLI_CUT } kind; /* CUT: shortened to fit */
+    const char *path; /* "status.node" in each item */
+    enum {
+        CLI_TEXT,
+        CLI_BYTES,
+        CLI_MS,
+        CLI_LABELS,
+        CLI_CUT,
+        CLI_LINE
+    } kind;    /* CUT, LINE: shortened to fit; LINE: the first line only */
+    bool wide; /* only with -o wide */
 };
 
-/* A table no wider than 100 columns, or the array as JSON. */
+/* Whether people read it: a table, not JSON or YAML. */
+bool cli_is_table(const struct cli *cli);
+/* A table no wider than 100 columns, or the array as JSON or YAML. */
 void cli_print_list(const struct cli *cli, const json_t *items, const struct cli_column *columns,
                     size_t count);
-/* "key: value" lines, or JSON. */
+/* "key: value" lines, or JSON or YAML. */
 void cli_print_item(const struct cli *cli, const json_t *item);
-void cli_print_json(const json_t *value);
+/* As JSON, or as YAML where that was asked for. */
+void cli_print_value(const struct cli *cli, const json_t *value);
+/* All that was printed has reached its file; else says so and false. */
+bool cli_flush(void);
 /* The value at "a.b.c", NULL if absent. */
 const json_t *cli_at(const json_t *item, const char *path);
 const char *cli_text_at(const json_t *item, const char *path); /* "" if absent or no text */
@@ -138,6 +157,7 @@ void cli_progress_end(void);
 /* ---- the nouns ---- */
 
 int cli_zone_list(struct cli *cli);
+int cli_zone_show(struct cli *cli);
 int cli_node_list(struct cli *cli);
 int cli_node_show(struct cli *cli);
 int cli_policy_lint(struct cli *cli);

@@ -179,7 +179,7 @@ void cli_request(struct cli *cli, const char *method, const char *path, const ch
         headers = curl_slist_append(headers, line);
     }
     struct transfer transfer = {.answer = answer, .what = what, .begin = vdc_clock_mono()};
-    vdc_mono end = vdc_mono_add(transfer.begin, cli->timeout_s * VDC_SECOND);
+    vdc_mono end = cli->deadline;
     char error[CURL_ERROR_SIZE];
     for (size_t tries = 1;; tries++) {
         answer->status = 0;
@@ -212,6 +212,44 @@ void cli_request(struct cli *cli, const char *method, const char *path, const ch
     }
 }
 
+/* What to do next, where the answer does not say it by itself. */
+static void say_hint(const struct cli_answer *answer, const char *code, const char *detail)
+{
+    static const char *const nouns[] = {"partition", "node", "operation", "zone"};
+    const char *operation = cli_text_at(answer->json, "operation.id");
+    if (strcmp(code, "NOT_FOUND") == 0) {
+        for (size_t i = 0; i < VDC_COUNT_OF(nouns); i++) {
+            char missing[32];
+            snprintf(missing, sizeof missing, " no %s ", nouns[i]);
+            if (strstr(detail, missing) != NULL) {
+                fprintf(stderr, "  vdc %s list shows what there is\n", nouns[i]);
+                return;
+            }
+        }
+    } else if (strcmp(code, "EXISTS") == 0) {
+        fprintf(stderr, "  choose another name, or look at it: vdc partition show NAME\n");
+    } else if (strcmp(code, "FORBIDDEN") == 0 || strcmp(code, "UNAUTHENTICATED") == 0) {
+        fprintf(stderr, "  --cert and --key (or VDC_CERT, VDC_KEY) say who asks\n");
+    } else if (answer->status == 503 || answer->status == 504) {
+        fprintf(stderr, "  vdc zone list shows who leads; --timeout SECONDS waits longer\n");
+    } else if (strcmp(code, "REFUSED") != 0 && operation[0] != 0) {
+        fprintf(stderr, "  vdc operation show %s has the whole story\n", operation);
+    }
+}
+
+/* The verdict behind the error's line, which is its first line mostly. */
+static void say_verdict(const char *verdict, const char *detail)
+{
+    size_t len = strlen(detail);
+    if (strncmp(verdict, detail, len) == 0 && (verdict[len] == '\n' || verdict[len] == 0)) {
+        verdict += len + (verdict[len] == '\n');
+    }
+    len = strlen(verdict);
+    if (len > 0) {
+        fprintf(stderr, "%s%s", verdict, verdict[len - 1] == '\n' ? "" : "\n");
+    }
+}
+
 int cli_check(struct cli *cli, const struct cli_answer *answer, const char *what)
 {
     if (answer->status >= 200 && answer->status < 300) {
@@ -222,8 +260,13 @@ int cli_check(struct cli *cli, const struct cli_answer *answer, const char *what
     }
     const char *code = cli_text_at(answer->json, "code");
     const char *detail = cli_text_at(answer->json, "detail");
-    if (cli->format == CLI_JSON && answer->json != NULL) {
-        cli_print_json(answer->json);
+    if (!cli_is_table(cli) && answer->json != NULL) {
+        cli_print_value(cli, answer->json);
+    }
+    if (answer->json == NULL) {
+        cli_error("%s: the server answered with status %ld and no reason; is it a zone manager?",
+                  what, answer->status);
+        return CLI_FAILED;
     }
     cli_error("%s: %s", what, detail[0] != 0 ? detail : cli_text_at(answer->json, "title"));
     const json_t *errors = json_object_get(answer->json, "errors");
@@ -241,12 +284,13 @@ int cli_check(struct cli *cli, const struct cli_answer *answer, const char *what
                     cli_text_at(item, "message"));
         }
     }
-    const char *verdict = cli_text_at(answer->json, "verdict");
-    if (verdict[0] != 0 && strcmp(verdict, detail) != 0) {
-        fprintf(stderr, "%s\n", verdict);
-    }
+    say_verdict(cli_text_at(answer->json, "verdict"), detail);
+    say_hint(answer, code, detail);
     if (strcmp(code, "REFUSED") == 0) {
         return CLI_REFUSED;
+    }
+    if (json_object_get(answer->json, "operation") != NULL) {
+        return CLI_FAILED; /* it was taken, tried, and has ended */
     }
     if (answer->status == 503 || answer->status == 504) {
         return CLI_UNREACHABLE;
@@ -302,12 +346,11 @@ static bool has_ended(const json_t *operation)
 /* Polls until the operation has ended or the time is over; the last answer stays in *answer. */
 static int await_operation(struct cli *cli, struct cli_answer *answer, const char *what)
 {
-    vdc_mono end = vdc_mono_add(vdc_clock_mono(), cli->timeout_s * VDC_SECOND);
     int status = CLI_DONE;
     while (status == CLI_DONE && !has_ended(answer->json)) {
         char path[CLI_PATH_CAP];
         snprintf(path, sizeof path, "/v1/operations/%s", cli_text_at(answer->json, "id"));
-        if (vdc_mono_reached(vdc_clock_mono(), end)) {
+        if (vdc_mono_reached(vdc_clock_mono(), cli->deadline)) {
             cli_error("%s: still at step %s after %lld s; it goes on: vdc operation show %s", what,
                       cli_text_at(answer->json, "step"), (long long)cli->timeout_s,
                       cli_text_at(answer->json, "id"));
@@ -320,6 +363,20 @@ static int await_operation(struct cli *cli, struct cli_answer *answer, const cha
         status = cli_check(cli, answer, what);
     }
     return status;
+}
+
+/* "migrate web: done, stood still for 12.4 ms", then why it is where it is. */
+static void print_done(const json_t *operation, const char *what, const char *state)
+{
+    const char *verdict = cli_text_at(operation, "verdict");
+    size_t len = strlen(verdict);
+    double downtime_ms = json_number_value(cli_at(operation, "downtime_ms"));
+    char stood[48] = "";
+    if (downtime_ms > 0) {
+        snprintf(stood, sizeof stood, ", stood still for %.1f ms", downtime_ms);
+    }
+    printf("%s: %s%s\n%s%s", what, state[0] != 0 ? state : "done", stood, verdict,
+           len > 0 && verdict[len - 1] != '\n' ? "\n" : "");
 }
 
 int cli_mutate(struct cli *cli, const char *method, const char *path, json_t *body,
@@ -340,15 +397,14 @@ int cli_mutate(struct cli *cli, const char *method, const char *path, json_t *bo
     if (status == CLI_DONE && answer.json != NULL) {
         const char *state = cli_text_at(answer.json, "state");
         bool failed = strcmp(state, "failed") == 0 || strcmp(state, "cancelled") == 0;
-        if (cli->format == CLI_JSON) {
-            cli_print_json(answer.json);
+        if (!cli_is_table(cli)) {
+            cli_print_value(cli, answer.json);
         } else if (!failed) {
-            const char *verdict = cli_text_at(answer.json, "verdict");
-            printf("%s: %s%s%s\n", what, state[0] != 0 ? state : "done",
-                   verdict[0] != 0 ? "\n" : "", verdict);
+            print_done(answer.json, what, state);
         }
         if (failed) {
-            cli_error("%s: %s: %s", what, state, cli_text_at(answer.json, "error"));
+            cli_error("%s: %s: %s\n  vdc operation show %s has the whole story", what, state,
+                      cli_text_at(answer.json, "error"), cli_text_at(answer.json, "id"));
             status = CLI_FAILED;
         }
     }

@@ -152,6 +152,10 @@ bool cli_read_context(struct cli *cli)
         cli_error("%s", vdc_err_text(&err));
         return false;
     }
+    if (cli->zone[0] != 0 && !vdc_name_valid(cli->zone)) {
+        cli_error("zone \"%.64s\" (VDC_ZONE, or the context's): not a name", cli->zone);
+        return false;
+    }
     if (cli->servers_len == 0) {
         cli_error("no server is known: use --server https://HOST:7443, set VDC_SERVER, or write a "
                   "context into %s",

@@ -6,16 +6,19 @@
 int cli_node_list(struct cli *cli)
 {
     static const struct cli_column columns[] = {
-        {"NODE", "name", CLI_TEXT},
-        {"RACK", "spec.rack", CLI_TEXT},
-        {"STATE", "status.state", CLI_TEXT},
-        {"LINK", "status.connected", CLI_TEXT},
-        {"LEASE", "status.lease_left_ms", CLI_MS},
-        {"PARTITIONS", "status.partitions", CLI_TEXT},
-        {"CPUS", "spec.cpus", CLI_TEXT},
-        {"MEMORY", "status.allocation.zone_memory_bytes", CLI_BYTES},
-        {"USED", "status.allocation.zone_memory_used_bytes", CLI_BYTES},
-        {"BY", "spec.accelerator", CLI_TEXT},
+        {"NODE", "name", CLI_TEXT, false},
+        {"RACK", "spec.rack", CLI_TEXT, false},
+        {"STATE", "status.state", CLI_TEXT, false},
+        {"USABLE", "status.usable", CLI_TEXT, false},
+        {"LEASE", "status.lease_left_ms", CLI_MS, false},
+        {"PARTITIONS", "status.partitions", CLI_TEXT, false},
+        {"CPUS", "spec.cpus", CLI_TEXT, false},
+        {"MEMORY", "status.allocation.zone_memory_bytes", CLI_BYTES, false},
+        {"USED", "status.allocation.zone_memory_used_bytes", CLI_BYTES, false},
+        {"ACCEL", "spec.accelerator", CLI_TEXT, false},
+        {"ADDRESS", "spec.address", CLI_TEXT, true},
+        {"LABELS", "labels", CLI_LABELS, true},
+        {"WHY NOT", "status.why_not", CLI_CUT, false},
     };
     int status;
     json_t *items = cli_list(cli, "/v1/nodes", "list nodes", &status);

@@ -6,13 +6,17 @@
 int cli_operation_list(struct cli *cli)
 {
     static const struct cli_column columns[] = {
-        {"ID", "id", CLI_TEXT},
-        {"KIND", "kind", CLI_TEXT},
-        {"PARTITION", "partition", CLI_CUT},
-        {"STATE", "state", CLI_TEXT},
-        {"STEP", "step", CLI_CUT},
-        {"TO", "target", CLI_TEXT},
-        {"TOOK", "duration_ms", CLI_MS},
+        {"ID", "id", CLI_TEXT, false},
+        {"KIND", "kind", CLI_TEXT, false},
+        {"PARTITION", "partition", CLI_CUT, false},
+        {"STATE", "state", CLI_TEXT, false},
+        {"STEP", "step", CLI_CUT, false},
+        {"FROM", "source", CLI_TEXT, true},
+        {"TO", "target", CLI_TEXT, false},
+        {"TOOK", "duration_ms", CLI_MS, false},
+        {"BY", "user", CLI_TEXT, true},
+        {"CREATED", "created_at", CLI_TEXT, true},
+        {"ERROR", "error", CLI_LINE, true},
     };
     int status;
     json_t *items = cli_list(cli, "/v1/operations", "list operations", &status);

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <time.h>
 
+#include <vdc/clock.h>
 #include <vdc/file.h>
 #include <vdc/yaml.h>
 
@@ -13,11 +14,20 @@
 int cli_partition_list(struct cli *cli)
 {
     static const struct cli_column columns[] = {
-        {"PARTITION", "name", CLI_CUT},     {"LABELS", "labels", CLI_LABELS},
-        {"CLASS", "spec.class", CLI_TEXT},  {"STATE", "status.state", CLI_TEXT},
-        {"NODE", "status.node", CLI_TEXT},  {"GEN", "status.generation", CLI_TEXT},
-        {"VCPUS", "spec.vcpus", CLI_TEXT},  {"MEMORY", "spec.memory_bytes", CLI_BYTES},
-        {"WHY", "status.verdict", CLI_CUT},
+        {"PARTITION", "name", CLI_CUT, false},
+        {"LABELS", "labels", CLI_LABELS, false},
+        {"CLASS", "spec.class", CLI_TEXT, false},
+        {"STATE", "status.state", CLI_TEXT, false},
+        {"NODE", "status.node", CLI_TEXT, false},
+        {"GEN", "status.generation", CLI_TEXT, false},
+        {"VCPUS", "spec.vcpus", CLI_TEXT, false},
+        {"MEMORY", "spec.memory_bytes", CLI_BYTES, false},
+        {"DISK", "spec.disk_bytes", CLI_BYTES, true},
+        {"TENANT", "spec.tenant", CLI_TEXT, true},
+        {"WANTED", "spec.state", CLI_TEXT, true},
+        {"ID", "id", CLI_TEXT, true},
+        {"CREATED", "created_at", CLI_TEXT, true},
+        {"WHY", "status.verdict", CLI_LINE, false},
     };
     int status;
     json_t *items = cli_list(cli, "/v1/partitions", "list partitions", &status);
@@ -47,8 +57,8 @@ int cli_partition_explain(struct cli *cli)
     int status;
     snprintf(path, sizeof path, "/v1/partitions/%s/explain", cli->args[0]);
     json_t *item = cli_get(cli, path, "explain partition", &status);
-    if (item != NULL && cli->format == CLI_JSON) {
-        cli_print_json(item);
+    if (item != NULL && !cli_is_table(cli)) {
+        cli_print_value(cli, item);
     } else if (item != NULL) {
         puts(cli_text_at(item, "verdict"));
     }
@@ -216,22 +226,58 @@ int cli_partition_migrate(struct cli *cli)
     return change(cli, "POST", "migrate", "migrate", body);
 }
 
+/* What the guest printed as one object: bytes that are not UTF-8 are shown as '?'. */
+static void print_console(const struct cli *cli, const struct vdc_buf *all, uint64_t end)
+{
+    json_t *text = json_stringn(vdc_buf_text(all), all->len);
+    if (text == NULL) {
+        struct vdc_buf plain = {0};
+        for (size_t i = 0; i < all->len; i++) {
+            char c =
+                (unsigned char)all->data[i] < 0x80 && all->data[i] != 0 ? (char)all->data[i] : '?';
+            vdc_buf_append(&plain, &c, 1);
+        }
+        text = json_stringn(vdc_buf_text(&plain), plain.len);
+        vdc_buf_deinit(&plain);
+    }
+    json_t *item = json_pack("{s:s, s:I, s:o}", "partition", cli->args[0], "end", (json_int_t)end,
+                             "text", text);
+    cli_print_value(cli, item);
+    json_decref(item);
+}
+
 int cli_partition_console(struct cli *cli)
 {
     uint64_t offset = 0;
+    bool table = cli_is_table(cli);
+    struct vdc_buf all = {0}; /* what is printed as one JSON */
+    if (!table && cli->follow) {
+        cli_error("--follow prints text as it comes: leave -o out");
+        return CLI_USAGE;
+    }
     for (;;) {
         char path[CLI_PATH_CAP];
         struct cli_answer answer;
         snprintf(path, sizeof path, "/v1/partitions/%.63s/console?offset=%llu", cli->args[0],
                  (unsigned long long)offset);
-        cli_request(cli, "GET", path, NULL, NULL, NULL, &answer);
+        cli->deadline = vdc_mono_add(vdc_clock_mono(), cli->timeout_s * VDC_SECOND);
+        cli_request(cli, "GET", path, NULL, NULL, "read console", &answer);
         int status = cli_check(cli, &answer, "read console");
         if (status != CLI_DONE) {
             cli_answer_deinit(&answer);
+            vdc_buf_deinit(&all);
             return status;
         }
-        fwrite(vdc_buf_text(&answer.body), 1, answer.body.len, stdout);
-        fflush(stdout);
+        if (table) {
+            fwrite(vdc_buf_text(&answer.body), 1, answer.body.len, stdout);
+        } else {
+            vdc_buf_append(&all, vdc_buf_text(&answer.body), answer.body.len);
+        }
+        if (!cli_flush()) {
+            cli_answer_deinit(&answer);
+            vdc_buf_deinit(&all);
+            return CLI_FAILED;
+        }
         uint64_t next = answer.console_offset + answer.body.len;
         uint64_t end = answer.console_end;
         bool moved = next > offset;
@@ -239,6 +285,10 @@ int cli_partition_console(struct cli *cli)
         offset = end < offset ? 0 : next;
         cli_answer_deinit(&answer);
         if (!cli->follow && (!moved || next >= end)) {
+            if (!table) {
+                print_console(cli, &all, end);
+            }
+            vdc_buf_deinit(&all);
             return CLI_DONE;
         }
         if (next >= end) {

@@ -7,48 +7,84 @@
 
 #include "cli.h"
 
-/* Reads and checks one file. NULL after printing every mistake with its place. *text is the caller's. */
-static struct vdc_policy *read_policy(const char *path, struct vdc_buf *text)
+/* Reads and checks one file. NULL: *mistakes (vdc_diags) or *err says why. *text is the caller's. */
+static struct vdc_policy *read_policy(const char *path, struct vdc_buf *text,
+                                      struct vdc_diags *mistakes, struct vdc_err *err)
 {
-    struct vdc_err err = {0};
     struct vdc_policy *policy = NULL;
-    if (vdc_file_read(path, VDC_POLICY_TEXT_MAX, text, &err) != VDC_RC_OK) {
-        cli_error("%s", vdc_err_text(&err));
+    mistakes->source = path;
+    if (vdc_file_read(path, VDC_POLICY_TEXT_MAX, text, err) != VDC_RC_OK) {
         return NULL;
     }
-    struct vdc_diags diags = {.source = path};
-    if (vdc_policy_parse(vdc_buf_text(text), text->len, &policy, &diags) != VDC_RC_OK) {
-        struct vdc_buf lines = {0};
-        vdc_diags_render(&diags, &lines);
-        fputs(vdc_buf_text(&lines), stderr);
-        vdc_buf_deinit(&lines);
+    if (vdc_policy_parse(vdc_buf_text(text), text->len, &policy, mistakes) != VDC_RC_OK) {
+        return NULL;
     }
-    vdc_diags_deinit(&diags);
     return policy;
+}
+
+static void say_mistakes(const struct vdc_diags *mistakes, const struct vdc_err *err)
+{
+    struct vdc_buf lines = {0};
+    if (err->rc != VDC_RC_OK) {
+        cli_error("%s", vdc_err_text(err));
+        return;
+    }
+    vdc_diags_render(mistakes, &lines);
+    fputs(vdc_buf_text(&lines), stderr);
+    vdc_buf_deinit(&lines);
+}
+
+/* One element of what `lint -o json` prints. */
+static json_t *lint_json(const char *path, const struct vdc_policy *policy,
+                         const struct vdc_diags *mistakes, const struct vdc_err *err)
+{
+    json_t *errors = vdc_diags_json(mistakes);
+    if (err->rc != VDC_RC_OK) {
+        json_array_append_new(errors, json_pack("{s:s}", "message", vdc_err_text(err)));
+    }
+    return json_pack("{s:s, s:b, s:s?, s:o}", "file", path, "ok", policy != NULL, "zone",
+                     policy != NULL ? vdc_policy_settings(policy)->zone : NULL, "errors", errors);
 }
 
 int cli_policy_lint(struct cli *cli)
 {
     int status = CLI_DONE;
+    bool table = cli_is_table(cli);
+    json_t *all = json_array();
     for (size_t i = 0; i < cli->args_len; i++) {
         struct vdc_buf text = {0};
-        struct vdc_policy *policy = read_policy(cli->args[i], &text);
-        if (policy == NULL) {
-            status = CLI_FAILED;
+        struct vdc_diags mistakes = {0};
+        struct vdc_err err = {0};
+        struct vdc_policy *policy = read_policy(cli->args[i], &text, &mistakes, &err);
+        status = policy == NULL ? CLI_FAILED : status;
+        if (!table) {
+            json_array_append_new(all, lint_json(cli->args[i], policy, &mistakes, &err));
+        } else if (policy == NULL) {
+            say_mistakes(&mistakes, &err);
         } else {
             printf("%s: zone %s, no mistakes\n", cli->args[i], vdc_policy_settings(policy)->zone);
         }
         vdc_policy_destroy(policy);
+        vdc_diags_deinit(&mistakes);
         vdc_buf_deinit(&text);
     }
+    if (!table) {
+        cli_print_value(cli, all);
+    }
+    json_decref(all);
     return status;
 }
 
 int cli_policy_apply(struct cli *cli)
 {
     struct vdc_buf text = {0};
-    struct vdc_policy *policy = read_policy(cli->args[0], &text);
+    struct vdc_diags mistakes = {0};
+    struct vdc_err err = {0};
+    struct vdc_policy *policy = read_policy(cli->args[0], &text, &mistakes, &err);
     int status = CLI_FAILED;
+    if (policy == NULL) {
+        say_mistakes(&mistakes, &err);
+    }
     if (policy != NULL) {
         char path[CLI_PATH_CAP];
         snprintf(path, sizeof path, "/v1/zones/%s/policy", vdc_policy_settings(policy)->zone);
@@ -56,6 +92,7 @@ int cli_policy_apply(struct cli *cli)
                             "apply policy");
     }
     vdc_policy_destroy(policy);
+    vdc_diags_deinit(&mistakes);
     vdc_buf_deinit(&text);
     return status;
 }
@@ -81,8 +118,8 @@ int cli_policy_show(struct cli *cli)
     }
     snprintf(path, sizeof path, "/v1/zones/%s/policy", zone);
     json_t *item = cli_get(cli, path, "show policy", &status);
-    if (item != NULL && cli->format == CLI_JSON) {
-        cli_print_json(item);
+    if (item != NULL && !cli_is_table(cli)) {
+        cli_print_value(cli, item);
     } else if (item != NULL) {
         printf("# version %lld, applied by %s at %s\n",
                (long long)json_integer_value(cli_at(item, "version")),

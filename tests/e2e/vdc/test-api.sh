@@ -38,7 +38,7 @@ check "every field of a wrong type is named" expect 400 '[.errors[].pointer] | s
 long=$(printf '\u00fc%.0s' $(seq 1 200))
 check "an unknown field with a long name is not passed over" expect 400 '.errors | length == 1' "${create[@]}" \
     "{\"name\":\"a\",\"memory\":\"128MiB\",\"class\":\"gold\",\"x$long\":1}"
-check "a label that is no text is named" expect 400 '.errors[0].pointer == "/labels"' "${create[@]}" \
+check "a label that is no text is named" expect 400 '.errors[0].pointer == "/labels/n"' "${create[@]}" \
     '{"name":"a","memory":"128MiB","labels":{"n":1}}'
 labels=$(seq 1 33 | jq -cs 'map({key: "k\(.)", value: "v"}) | from_entries')
 check "33 labels are above the limit" expect 400 '.errors[0].message | test("33 labels, the limit is 32")' \
@@ -270,7 +270,19 @@ check "operations of the old leader are known to the new one" expect 200 '.state
     GET "/v1/operations/$(cut -d' ' -f2 "$dir/first")"
 
 destroyed() { expect 200 '.state == "done"' DELETE "/v1/partitions/$1?wait=60s"; }
-for k in 1 2 3; do
+# volumes_are ID ...: the volumes on the shared storage are those of these partitions, no more and no fewer.
+volumes_are() {
+    local now
+    now=$(cd "$dir/shared/volumes" && printf '%s\n' *.raw | sed 's/[.]raw$//' | grep -vx '[*]' | sort | tr '\n' ' ') || true
+    echo "there are: $now"
+    [ "$now" = "$(printf '%s\n' "$@" | sort | grep . | tr '\n' ' ')" ]
+}
+db_2=$(partition db-2 .id)
+db_3=$(partition db-3 .id)
+check "each database has its volume" volumes_are "$db_1" "$db_2" "$db_3"
+check "db-1 is destroyed" destroyed db-1
+check "its volume is gone, and no other" volumes_are "$db_2" "$db_3"
+for k in 2 3; do
     check "db-$k is destroyed" destroyed "db-$k"
 done
 check "then it is not there" expect 404 '.code == "NOT_FOUND"' GET /v1/partitions/db-1
@@ -280,5 +292,6 @@ check "what has it now is another one" test "$(partition db-1 .id)" != "$db_1"
 check "that one is destroyed as well" destroyed db-1
 check "nothing is left" expect 200 '.items == []' GET /v1/partitions
 check "no database has anything left" node_counts_right
+check "no volume is left" volumes_are
 check_quiet_logs
 check_end

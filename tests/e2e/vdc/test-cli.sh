@@ -36,6 +36,12 @@ alone() { env -i PATH="$PATH" HOME="$offline" ASAN_OPTIONS="${ASAN_OPTIONS:-}" "
 # --- what needs no server ---
 
 check "--help is no error" says 'Exit codes: 0 done, 1 failed, 2 usage' 0 alone --help
+check "--help of a command names its flags" says '--disk SIZE' 0 alone partition create --help
+check "and not those of others" says '^Usage: vdc partition stop NAME' 0 alone partition stop -h
+check "--help of a noun lists its verbs" says 'partition migrate NAME' 0 alone partition --help
+check "a misspelt verb is recognised" says 'did you mean show' 2 alone partition shwo web
+check "an output that can't be written is exit code 1" says 'not everything was written' 1 bash -c '"$0" --help >/dev/full' \
+    "$program"
 check "--version says one" says '^vdc [0-9]+\.[0-9]+' 0 alone --version
 check "no command is a usage error" ends 2 alone
 check "an unknown command is named" says 'no command "node dance"' 2 alone node dance
@@ -122,6 +128,13 @@ for words in "zone list" "node list" "node show n1" "partition list" "partition 
         *list) check "the table of vdc $words fits 100 columns" fits ;;
     esac
 done
+is_yaml() {
+    [ "$(vdc -o yaml node list | grep -c '^- id: n[1-4]$')" = 4 ]
+}
+check "a list is YAML with -o yaml" is_yaml
+check "a wide table has more columns" says 'ADDRESS' 0 vdc -o wide node list
+lint_is_json() { alone -o json policy lint "$policy" | jq -e '.[0].ok and .[0].zone == "prod"'; }
+check "vdc policy lint -o json is JSON" lint_is_json
 error_is_json() {
     vdc -o json partition show nope >"$offline/out" 2>/dev/null || true
     jq -e '.code == "NOT_FOUND" and .status == 404' "$offline/out"
@@ -149,6 +162,8 @@ follows() {
     [ "$(counts "$offline/follow" | wc -l)" -gt $((n + 5)) ] && [ "$(counts "$offline/follow" | gap)" = 0 ]
 }
 check "--follow goes on with it" follows
+console_is_json() { vdc partition console web -o json | jq -e '.partition == "web" and (.text | test("COUNT 5"))' >/dev/null; }
+check "vdc partition console -o json is JSON" console_is_json
 
 mkdir -p "$offline/.config/vdc"
 cat >"$offline/.config/vdc/config.yaml" <<END
