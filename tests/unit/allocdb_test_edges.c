@@ -64,7 +64,7 @@ Test(allocdb_edges, a_cpu_that_leaves_must_not_be_needed_by_the_nodes_own_shares
 
 /* --- a fault at each place of a transaction --- */
 
-#define OPS_MAX 32
+#define OPS_MAX 48
 #define IO 50 /* the node's own I/O partition */
 #define WEB 1
 #define BYSTANDER 70 /* stays through all */
@@ -315,7 +315,16 @@ Test(allocdb_edges, a_fault_behind_any_operation_of_a_zones_transaction_leaves_n
         promise_away("n7", 5),
         promise_away("n8", 1),
         set_generation(2, 1, 4),
+        op_shared(BYSTANDER, 300), /* the same on a partition that was there before */
+        op_run(BYSTANDER, 1, VDC_RUN_PAUSED),
+        set_config(BYSTANDER, "another"),
+        op_memory(BYSTANDER, 1, 2 * MIB),
+        on_volume(VDC_OP_VOLUME_ATTACH, BYSTANDER, 9),
+        set_generation(BYSTANDER, 1, 2),
+        release_cpus(BYSTANDER),
+        op_any(BYSTANDER, 1, 1),
         release_memory(WEB),
+        release_cpus(WEB),
         op_destroy(WEB, 1),
         op_create(WEB, "web-again"),
         op_memory(WEB, 0, 2 * MIB),
