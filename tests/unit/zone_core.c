@@ -495,9 +495,36 @@ Test(zone_core, a_partition_of_a_lost_node_that_does_not_restart_can_be_destroye
     uint64_t token = zw_ask(world, VDC_REQUEST_DESTROY, "job", "", "");
     zw_run(world, 1000);
     cr_assert_eq(zw_operation(world, token)->state, VDC_OPSTATE_DONE, "%s", world->trace.data);
+    cr_assert_eq(world->volumes_len, 1);
     zw_node(world, name)->relink_at = world->now;
     zw_run(world, 5000);
     cr_assert_eq(zw_node(world, name)->guests_len, 0);
+    ASSERT_SETTLED(world);
+    zw_destroy(world);
+}
+
+Test(zone_core, a_lost_host_that_is_back_during_a_destroy_ends_what_it_kept_first)
+{
+    struct zone_world *world = ready_world();
+    create(world, "job", "batch", "x");
+    char name[VDC_NAME_CAP];
+    snprintf(name, sizeof name, "%s", zw_owner(world, "job"));
+    zw_cut(world, name, -1);
+    zw_run(world, 10000);
+    for (size_t i = 0; i < world->nodes_len; i++) {
+        world->nodes[i].refuse_volumes = UINT32_MAX; /* so that the destroy waits there */
+    }
+    uint64_t token = zw_ask(world, VDC_REQUEST_DESTROY, "job", "", "");
+    zw_run(world, 1000);
+    zw_node(world, name)->relink_at = world->now;
+    zw_run(world, 8000);
+    cr_assert_eq(zw_node(world, name)->guests_len, 0, "%s", world->trace.data);
+    for (size_t i = 0; i < world->nodes_len; i++) {
+        world->nodes[i].refuse_volumes = 0;
+    }
+    zw_run(world, 10000);
+    cr_assert_eq(zw_operation(world, token)->state, VDC_OPSTATE_DONE, "%s", world->trace.data);
+    cr_assert_eq(world->volumes_len, 1);
     ASSERT_SETTLED(world);
     zw_destroy(world);
 }

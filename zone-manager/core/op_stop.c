@@ -118,6 +118,18 @@ static void advance_volume(struct vdc_zone *zone, struct zone_op *op)
         op_finish_gone(zone, op);
         return;
     }
+    struct zone_node *owner = zone_find_node(zone, rec->owner);
+    if (owner != NULL && node_known(owner) &&
+        node_holds(owner, &rec->id, rec->generation) != NULL) {
+        /* It was fenced, and is back with the guest that it may have kept. */
+        const struct vdc_op drop = {
+            .kind = VDC_OP_PARTITION_DESTROY,
+            .partition_destroy = {rec->id, rec->generation},
+        };
+        op_send_tx(zone, op, SLOT_DROP, owner, &drop, 1);
+        (void)expired(zone, op);
+        return;
+    }
     struct zone_node *node = deleting_node(zone, rec);
     if (node == NULL) {
         work->step_began = zone->now; /* whenever one is back */
@@ -152,12 +164,12 @@ static void advance_volume(struct vdc_zone *zone, struct zone_op *op)
     (void)expired(zone, op);
 }
 
-/* Nothing of it runs or is held any more. */
-static void end_destroy(struct vdc_zone *zone, struct zone_op *op)
+/* Nothing of it runs or is held any more where it matters. */
+static void end_destroy(struct vdc_zone *zone, struct zone_op *op, const char *why)
 {
     const struct vdc_partition_record *rec = &op->partition->rec;
     if (rec->spec.disk_bytes > 0 && rec->generation_last > 0) {
-        op_move_write(zone, op, DESTROY_VOLUME, "nothing of it runs");
+        op_move_write(zone, op, DESTROY_VOLUME, why);
     } else {
         op_finish(zone, op, VDC_RC_OK, "nothing of it is left");
         op_finish_gone(zone, op);
@@ -177,7 +189,7 @@ void destroy_advance(struct vdc_zone *zone, struct zone_op *op)
     bool held = known && node_holds(node, &rec->id, rec->generation) != NULL;
     if (owner_gone(node, rec) || call->state == CALL_OK || (known && !held) ||
         (call->state == CALL_REFUSED && call->rc == VDC_RC_NOT_FOUND)) {
-        end_destroy(zone, op);
+        end_destroy(zone, op, "nothing of it runs");
         return;
     }
     if (call->state == CALL_REFUSED) {
@@ -187,12 +199,10 @@ void destroy_advance(struct vdc_zone *zone, struct zone_op *op)
         return;
     }
     if (node_is_lost(node)) {
-        /* Of a class that does not restart: it may run there still. Nobody can have its id or its
-         * volume again, and what the node holds without a record it is told to destroy when it joins.
+        /* Of a class that does not restart: it may run there still, without its volume then, which nobody
+         * else ever gets. What the host holds without a record it is told to destroy when it joins.
          * Waiting for a host that may never come back would keep name and quota for ever. */
-        op_finish(zone, op, VDC_RC_OK,
-                  "%s is fenced; what is left of it there goes when it is back", node->rec.name);
-        op_finish_gone(zone, op);
+        end_destroy(zone, op, "its node is fenced; what is left there goes when that is back");
         return;
     }
     const struct vdc_op drop = {
