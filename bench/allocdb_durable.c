@@ -3,10 +3,12 @@
  * D2. In each round, one after the other on the same disk: bare fdatasync, our database with its
  * journal, and each peer. Ours has a fixed number of requests outstanding; each acknowledgement
  * brings the next request, as from so many clients. Peers get transactions that were made before, 64
- * in one of theirs; the making isn't counted.
+ * in one of theirs; the making isn't counted. Ours are made by a thread that plays the clients, for the
+ * same reason: a request's latency runs from when the database is asked to when it acknowledges.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -29,12 +31,31 @@
 #define FLOOR_BLOCK 4096
 #define FLOOR_BLOCKS 4096
 
+/* Requests that the clients' thread makes at a time, and how many such blocks it may be ahead. */
+#define BLOCK_REQUESTS 256
+#define BLOCKS 4
+
+struct request {
+    struct workload_tx wtx;
+    bool full; /* the machine is 90 % full from here on */
+};
+
+struct clients {
+    uv_thread_t thread;
+    uv_sem_t empty; /* blocks to be made */
+    uv_sem_t ready; /* blocks to be asked */
+    atomic_bool stop;
+    struct workload workload;
+    struct request requests[BLOCKS * BLOCK_REQUESTS];
+    size_t next; /* to be asked */
+};
+
 struct ours {
     struct vdc_allocdb *db;
     struct vdc_journal *journal;
     uv_loop_t loop;
-    struct workload workload;
-    struct workload_tx wtx;
+    struct clients clients;
+    bool full;
     struct vdc_tx_result result;
     struct vdc_buf record;
     unsigned outstanding;
@@ -98,17 +119,72 @@ static void measure_floor(int fd, uint64_t span_ns, struct round *round)
 
 /* --- ours --- */
 
+static void make_requests(void *arg)
+{
+    struct clients *clients = arg;
+    for (size_t at = 0;; at = (at + 1) % VDC_COUNT_OF(clients->requests)) {
+        if (at % BLOCK_REQUESTS == 0) {
+            uv_sem_wait(&clients->empty);
+            if (atomic_load(&clients->stop)) {
+                return;
+            }
+        }
+        struct request *request = &clients->requests[at];
+        request->full = workload_full(&clients->workload);
+        workload_next(&clients->workload, &request->wtx);
+        if ((at + 1) % BLOCK_REQUESTS == 0) {
+            uv_sem_post(&clients->ready);
+        }
+    }
+}
+
+static void clients_start(struct clients *clients, uint64_t seed)
+{
+    workload_init(&clients->workload, seed);
+    VDC_ASSERT(uv_sem_init(&clients->empty, BLOCKS) == 0 && uv_sem_init(&clients->ready, 0) == 0);
+    VDC_ASSERT(uv_thread_create(&clients->thread, make_requests, clients) == 0);
+}
+
+static void clients_stop(struct clients *clients)
+{
+    atomic_store(&clients->stop, true);
+    uv_sem_post(&clients->empty);
+    VDC_ASSERT(uv_thread_join(&clients->thread) == 0);
+    uv_sem_destroy(&clients->empty);
+    uv_sem_destroy(&clients->ready);
+    workload_deinit(&clients->workload);
+}
+
+/* The next request; clients_took when it is no longer needed. */
+static struct request *clients_take(struct clients *clients)
+{
+    if (clients->next % BLOCK_REQUESTS == 0) {
+        uv_sem_wait(&clients->ready);
+    }
+    return &clients->requests[clients->next];
+}
+
+static void clients_took(struct clients *clients)
+{
+    clients->next = (clients->next + 1) % VDC_COUNT_OF(clients->requests);
+    if (clients->next % BLOCK_REQUESTS == 0) {
+        uv_sem_post(&clients->empty);
+    }
+}
+
 static void acknowledge(void *ctx, uint64_t sequence);
 
 static void ask(struct ours *ours)
 {
     struct vdc_err err = {0};
-    workload_next(&ours->workload, &ours->wtx);
+    const struct request *request = clients_take(&ours->clients);
+    ours->full = request->full;
     uint64_t asked_ns = bench_now_ns();
     if (vdc_journal_check_space(ours->journal, &err) != VDC_RC_OK) {
         bench_die("%s", err.text);
     }
-    bench_commit(ours->db, &ours->wtx, &ours->result, &ours->record);
+    bench_commit(ours->db, &request->wtx, &ours->result, &ours->record);
+    clients_took(&ours->clients);
     ours->asked_ns[ours->result.sequence % OUTSTANDING_MAX] = asked_ns;
     ours->record_bytes += ours->record.len;
     vdc_journal_append(ours->journal, ours->result.sequence, ours->record.data, ours->record.len,
@@ -168,16 +244,16 @@ static struct ours *open_ours(const char *dir, uint64_t seed)
     struct vdc_journal_report report;
     struct vdc_err err = {0};
     ours->db = vdc_allocdb_create();
-    workload_init(&ours->workload, seed);
+    clients_start(&ours->clients, seed);
     VDC_ASSERT(uv_loop_init(&ours->loop) == 0);
     if (vdc_journal_open(&ours->journal, &ours->loop, &options, &report, &err) != VDC_RC_OK) {
         bench_die("%s", err.text);
     }
-    while (!workload_full(&ours->workload)) {
+    while (!ours->full) {
         ask(ours);
         run_until_idle(ours);
         /* A few hundred in one group: filling is not measured, but shall not take minutes. */
-        for (unsigned i = 0; i < 255 && !workload_full(&ours->workload); i++) {
+        for (unsigned i = 0; i < 255 && !ours->full; i++) {
             ask(ours);
         }
         run_until_idle(ours);
@@ -197,7 +273,7 @@ static void close_ours(struct ours *ours)
     vdc_allocdb_destroy(ours->db);
     vdc_buf_deinit(&ours->record);
     bench_samples_deinit(&ours->latency_ns);
-    workload_deinit(&ours->workload);
+    clients_stop(&ours->clients);
     free(ours);
 }
 
