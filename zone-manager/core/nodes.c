@@ -183,30 +183,6 @@ void node_policy_changed(struct vdc_zone *zone, struct zone_node *node)
 
 /* ---- sessions ---- */
 
-static void forget_repairs(struct vdc_zone *zone, struct zone_node *node)
-{
-    struct zone_repair *repair, *next;
-    HASH_ITER(hh, node->repairs, repair, next)
-    {
-        call_forget(zone, &repair->call);
-        HASH_DELETE(hh, node->repairs, repair);
-        free(repair);
-    }
-    node->repair_at = VDC_NEVER;
-}
-
-static void forget_guests(struct zone_node *node, bool all)
-{
-    struct zone_guest *guest, *next;
-    HASH_ITER(hh, node->guests, guest, next)
-    {
-        if (all || !guest->heard) {
-            HASH_DELETE(hh, node->guests, guest);
-            free(guest);
-        }
-    }
-}
-
 void node_loaded(struct vdc_zone *zone, struct zone_node *node)
 {
     int64_t lease = zone_lease_ns(zone);
@@ -265,7 +241,7 @@ static void session_forget(struct vdc_zone *zone, struct zone_node *node)
     node->stray_noted = false;
     vdc_buf_clear(&node->snapshot);
     call_forget(zone, &node->zone_set);
-    forget_repairs(zone, node);
+    node_forget_repairs(zone, node);
 }
 
 static uint64_t incarnation_in(const struct vdc_zone *zone, const struct vdc_msg_hello *hello)
@@ -313,7 +289,7 @@ void node_down(struct vdc_zone *zone, struct zone_node *node)
 void node_destroy(struct vdc_zone *zone, struct zone_node *node)
 {
     session_forget(zone, node);
-    forget_guests(node, true);
+    node_forget_guests(node, true);
     vdc_buf_deinit(&node->snapshot);
     vdc_allocdb_destroy(node->replica);
     free(node);
@@ -326,7 +302,7 @@ static int64_t grace_ns(int64_t lease)
     return VDC_MIN(ZONE_GRACE_MAX_NS, lease / 2);
 }
 
-static void send_lead(struct vdc_zone *zone, struct zone_node *node, bool fenced, bool reread)
+void node_send_lead(struct vdc_zone *zone, struct zone_node *node, bool fenced, bool reread)
 {
     struct vdc_msg_zone_lead *lead = &zone_send(zone, node->session, VDC_MSG_ZONE_LEAD)->zone_lead;
     vdc_str_set(lead->zone, sizeof lead->zone, zone->name);
@@ -344,207 +320,6 @@ static void send_lead(struct vdc_zone *zone, struct zone_node *node, bool fenced
     lead->follow_from = lead->snapshot ? 0 : have;
     node->snapshot_asked |= lead->snapshot;
     node->lead_sent = true;
-}
-
-/* ---- replicas ---- */
-
-static void reread(struct vdc_zone *zone, struct zone_node *node, const char *why)
-{
-    if (!node->connected || node->snapshot_asked) {
-        return;
-    }
-    TRACE(zone, ERROR, "node %s: its replica %s -> read anew", node->rec.name, why);
-    node->replica_equal = false;
-    node->behind = 0;
-    vdc_buf_clear(&node->snapshot);
-    send_lead(zone, node, false, true);
-}
-
-static void replica_changed(struct vdc_zone *zone, struct zone_node *node)
-{
-    zone->generation++;
-    zone_mark_node(zone, node);
-    zone_mark_ops_of(zone, node->rec.name);
-}
-
-static void take_records(struct vdc_zone *zone, struct zone_node *node,
-                         const struct vdc_msg_records *records)
-{
-    if (node->replica == NULL || node->snapshot_asked) {
-        return; /* the snapshot that was asked for has them, or they come again behind it */
-    }
-    for (size_t i = 0; i < records->records_len; i++) {
-        uint64_t sequence = records->first_sequence + i;
-        if (sequence <= vdc_allocdb_sequence(node->replica)) {
-            continue;
-        }
-        struct vdc_err err = {0};
-        enum vdc_rc rc = vdc_allocdb_apply_record(node->replica, records->records[i].data,
-                                                  records->records[i].len, &err);
-        if (rc != VDC_RC_OK) {
-            if (rc != VDC_RC_PROTOCOL) {
-                vdc_allocdb_destroy(node->replica);
-                node->replica = NULL;
-            }
-            reread(zone, node, vdc_err_text(&err));
-            return;
-        }
-        node->behind = 0;
-    }
-    replica_changed(zone, node);
-}
-
-static void take_snapshot(struct vdc_zone *zone, struct zone_node *node,
-                          const struct vdc_msg_snapshot *snapshot)
-{
-    if (snapshot->offset == 0) {
-        vdc_buf_clear(&node->snapshot);
-    }
-    if (snapshot->offset != node->snapshot.len || snapshot->total > VDC_ALLOCDB_SNAPSHOT_MAX ||
-        snapshot->piece.len > snapshot->total - snapshot->offset) {
-        vdc_buf_clear(&node->snapshot);
-        node->snapshot_asked = false;
-        reread(zone, node, "came in pieces that do not fit");
-        return;
-    }
-    vdc_buf_append(&node->snapshot, snapshot->piece.data, snapshot->piece.len);
-    if (node->snapshot.len < snapshot->total) {
-        return;
-    }
-    struct vdc_allocdb *replica = NULL;
-    struct vdc_err err = {0};
-    node->snapshot_asked = false;
-    enum vdc_rc rc = vdc_allocdb_restore(node->snapshot.data, node->snapshot.len, &replica, &err);
-    vdc_buf_deinit(&node->snapshot);
-    vdc_allocdb_destroy(node->replica);
-    node->replica = replica;
-    node->behind = 0;
-    node->reconcile = true;
-    if (rc != VDC_RC_OK) {
-        /* Asked for again at its next heartbeat, not in a circle. */
-        TRACE(zone, ERROR, "node %s: its snapshot is not readable: %s", node->rec.name,
-              vdc_err_text(&err));
-    }
-    replica_changed(zone, node);
-}
-
-static void compare_replica(struct vdc_zone *zone, struct zone_node *node,
-                            const struct vdc_msg_lease_ask *ask)
-{
-    if (node->snapshot_asked || !node->joined) {
-        return;
-    }
-    if (node->replica == NULL) {
-        reread(zone, node, "is missing");
-        return;
-    }
-    uint64_t sequence = vdc_allocdb_sequence(node->replica);
-    if (ask->db_sequence != sequence) {
-        node->behind++;
-        if (node->behind >= ZONE_REPLICA_BEHIND_MAX) {
-            reread(zone, node, "does not follow");
-        }
-        return;
-    }
-    node->behind = 0;
-    struct vdc_digest digest = vdc_allocdb_digest(node->replica);
-    uint8_t bytes[VDC_MSG_DIGEST_LEN];
-    for (int i = 0; i < 8; i++) {
-        bytes[i] = (uint8_t)(digest.lo >> (8 * i));
-        bytes[8 + i] = (uint8_t)(digest.hi >> (8 * i));
-    }
-    node->replica_equal = memcmp(bytes, ask->db_digest, sizeof bytes) == 0;
-    if (!node->replica_equal) {
-        char why[96];
-        snprintf(why, sizeof why, "differs at sequence %llu", (unsigned long long)sequence);
-        reread(zone, node, why);
-    }
-}
-
-const struct vdc_partition *node_holds(const struct zone_node *node, const struct vdc_id *partition,
-                                       uint64_t generation)
-{
-    if (node->replica == NULL) {
-        return NULL;
-    }
-    const struct vdc_partition *found = vdc_allocdb_find_partition(node->replica, partition);
-    return found != NULL && found->generation == generation ? found : NULL;
-}
-
-/* ---- guests ---- */
-
-/* A key without padding that could differ: 16 bytes and 8. */
-static struct guest_key guest_key(const struct vdc_id *partition, uint64_t generation)
-{
-    struct guest_key key;
-    memset(&key, 0, sizeof key);
-    key.partition = *partition;
-    key.generation = generation;
-    return key;
-}
-
-static struct zone_guest *find_guest(const struct zone_node *node, const struct vdc_id *partition,
-                                     uint64_t generation)
-{
-    struct guest_key key = guest_key(partition, generation);
-    struct zone_guest *guest;
-    HASH_FIND(hh, node->guests, &key, sizeof key, guest);
-    return guest;
-}
-
-const struct vdc_msg_guest *node_guest(const struct zone_node *node, const struct vdc_id *partition,
-                                       uint64_t generation)
-{
-    const struct zone_guest *guest = find_guest(node, partition, generation);
-    return guest == NULL ? NULL : &guest->msg;
-}
-
-static void prune_guests(struct zone_node *node)
-{
-    struct zone_guest *guest, *next;
-    HASH_ITER(hh, node->guests, guest, next)
-    {
-        if (node_holds(node, &guest->key.partition, guest->key.generation) == NULL) {
-            HASH_DELETE(hh, node->guests, guest);
-            free(guest);
-        }
-    }
-}
-
-static void take_guest(struct vdc_zone *zone, struct zone_node *node,
-                       const struct vdc_msg_guest *msg)
-{
-    struct zone_guest *guest = find_guest(node, &msg->partition, msg->generation);
-    struct zone_partition *partition = zone_partition_by_id(zone, &msg->partition);
-    if (guest == NULL) {
-        if (node->replica != NULL &&
-            HASH_COUNT(node->guests) > 64 + 2 * vdc_allocdb_count_partitions(node->replica)) {
-            prune_guests(node);
-        }
-        if (HASH_COUNT(node->guests) > 2 * VDC_ALLOCDB_PARTITIONS_MAX) {
-            return;
-        }
-        guest = VDC_NEW(struct zone_guest);
-        guest->key = guest_key(&msg->partition, msg->generation);
-        HASH_ADD(hh, node->guests, key, sizeof guest->key, guest);
-    } else if (guest->msg.state == msg->state && guest->heard) {
-        guest->msg = *msg;
-        if (partition != NULL && partition->op != NULL) {
-            zone_mark_op(zone, partition->op);
-        }
-        return;
-    }
-    guest->heard = true;
-    guest->msg = *msg;
-    if (partition == NULL) {
-        return;
-    }
-    TRACE(zone, INFO, "%s on %s: %s, generation %llu%s%s", partition->rec.spec.name, node->rec.name,
-          vdc_guest_state_name(msg->state), (unsigned long long)msg->generation,
-          msg->reason[0] != 0 ? ": " : "", msg->reason);
-    if (partition->op != NULL) {
-        zone_mark_op(zone, partition->op);
-    }
 }
 
 /* ---- messages ---- */
@@ -574,12 +349,12 @@ static void take_lease_ask(struct vdc_zone *zone, struct zone_node *node,
         grant->incarnation = ask->incarnation;
         grant->asked_ns = ask->asked_ns;
     }
-    compare_replica(zone, node, ask);
+    node_compare_replica(zone, node, ask);
 }
 
 static void take_guests_end(struct vdc_zone *zone, struct zone_node *node)
 {
-    forget_guests(node, false);
+    node_forget_guests(node, false);
     node->guests_complete = true;
     node->reconcile = true;
     zone_mark_ops_of(zone, node->rec.name);
@@ -616,14 +391,14 @@ void node_message(struct vdc_zone *zone, struct zone_node *node, const struct vd
         zone_on_tx_result(zone, node, &msg->tx_result);
         break;
     case VDC_MSG_RECORDS:
-        take_records(zone, node, &msg->records);
+        node_take_records(zone, node, &msg->records);
         break;
     case VDC_MSG_SNAPSHOT:
-        take_snapshot(zone, node, &msg->snapshot);
+        node_take_snapshot(zone, node, &msg->snapshot);
         break;
     case VDC_MSG_GUEST:
         if (strcmp(msg->guest.zone, zone->name) == 0) {
-            take_guest(zone, node, &msg->guest);
+            node_take_guest(zone, node, &msg->guest);
         }
         break;
     case VDC_MSG_GUESTS_END:
@@ -647,140 +422,6 @@ void node_message(struct vdc_zone *zone, struct zone_node *node, const struct vd
         break;
     }
     zone_mark_node(zone, node);
-}
-
-/* ---- reconciling ---- */
-
-/* Whether the records give the partition to this node, or its operation still decides. */
-static bool should_hold(const struct vdc_zone *zone, const struct zone_node *node,
-                        const struct vdc_partition *held)
-{
-    const struct zone_partition *partition = zone_partition_by_id(zone, &held->id);
-    if (partition == NULL) {
-        return false;
-    }
-    const struct zone_op *op = partition->op;
-    if (op != NULL && (strcmp(op->rec.source, node->rec.name) == 0 ||
-                       strcmp(op->rec.target, node->rec.name) == 0)) {
-        return true;
-    }
-    return strcmp(partition->rec.owner, node->rec.name) == 0 &&
-           partition->rec.generation == held->generation;
-}
-
-/* One transaction that brings the partition into line on this node; true: it was sent now. */
-static bool send_repair(struct vdc_zone *zone, struct zone_node *node,
-                        const struct vdc_partition *held, const struct vdc_op *op)
-{
-    struct guest_key key = guest_key(&held->id, held->generation);
-    struct zone_repair *repair;
-    HASH_FIND(hh, node->repairs, &key, sizeof key, repair);
-    if (repair != NULL) {
-        return false;
-    }
-    repair = VDC_NEW(struct zone_repair);
-    repair->key = key;
-    HASH_ADD(hh, node->repairs, key, sizeof repair->key, repair);
-    node_send_tx(zone, node, &repair->call, op, 1);
-    return true;
-}
-
-static void drop_stray(struct vdc_zone *zone, struct zone_node *node,
-                       const struct vdc_partition *held)
-{
-    const struct vdc_op op = {
-        .kind = VDC_OP_PARTITION_DESTROY,
-        .partition_destroy = {.id = held->id, .generation = held->generation},
-    };
-    if (send_repair(zone, node, held, &op)) {
-        TRACE(zone, INFO,
-              "%s on %s: generation %llu is not its owner's any more -> destroyed there",
-              held->name, node->rec.name, (unsigned long long)held->generation);
-    }
-}
-
-/* An operation that ended without reaching the node (it was away too long, its disk was full) leaves
- * behind what is meant and what is the case. What is meant holds: the record says so. Only where no
- * operation decides, and only at the owner in the present generation, so nothing can run twice. */
-static void set_run(struct vdc_zone *zone, struct zone_node *node, const struct vdc_partition *held)
-{
-    const struct zone_partition *partition = zone_partition_by_id(zone, &held->id);
-    if (partition->op != NULL || !partition->durable || partition->deleted) {
-        return;
-    }
-    enum vdc_run meant = VDC_RUN_STOPPED;
-    switch (partition->rec.desired) {
-    case VDC_DESIRED_RUNNING:
-        meant = VDC_RUN_RUNNING;
-        break;
-    case VDC_DESIRED_STOPPED:
-        break;
-    case VDC_DESIRED_ABSENT:
-        return; /* a destroy failed: whoever asked for it knows, and asks again */
-    }
-    const struct vdc_op op = {
-        .kind = VDC_OP_PARTITION_SET_RUN,
-        .partition_set_run = {held->id, held->generation, meant},
-    };
-    if (held->run != meant && send_repair(zone, node, held, &op)) {
-        TRACE(zone, WARN, "%s on %s: is not as it is meant to be -> told to %s", held->name,
-              node->rec.name, meant == VDC_RUN_RUNNING ? "run" : "stop");
-    }
-}
-
-/* Forgets the repairs that were answered; those that were refused are looked at again later. */
-static void end_repairs(struct vdc_zone *zone, struct zone_node *node)
-{
-    struct zone_repair *repair, *next;
-    HASH_ITER(hh, node->repairs, repair, next)
-    {
-        if (repair->call.state == CALL_SENT) {
-            continue;
-        }
-        if (repair->call.state == CALL_REFUSED && repair->call.rc != VDC_RC_NOT_FOUND) {
-            TRACE(zone, WARN, "node %s: refuses to be brought into line: %s -> again in %lld s",
-                  node->rec.name, repair->call.text,
-                  (long long)(ZONE_REPAIR_RETRY_NS / VDC_SECOND));
-            node->repair_at = vdc_mono_add(zone->now, ZONE_REPAIR_RETRY_NS);
-        }
-        call_forget(zone, &repair->call);
-        HASH_DELETE(hh, node->repairs, repair);
-        free(repair);
-    }
-}
-
-static void reconcile(struct vdc_zone *zone, struct zone_node *node)
-{
-    if (!node_known(node)) {
-        return;
-    }
-    end_repairs(zone, node);
-    if (vdc_mono_reached(zone->now, node->repair_at)) {
-        node->repair_at = VDC_NEVER;
-        node->reconcile = true;
-    }
-    if (!node->reconcile) {
-        return;
-    }
-    node->reconcile = false;
-    size_t len;
-    const struct vdc_partition **held = vdc_allocdb_list_partitions(node->replica, &len);
-    for (size_t i = 0; i < len; i++) {
-        if (strcmp(held[i]->zone, zone->name) != 0 || held[i]->kind != VDC_PARTITION_GUEST) {
-            continue;
-        }
-        if (should_hold(zone, node, held[i])) {
-            set_run(zone, node, held[i]);
-        } else {
-            drop_stray(zone, node, held[i]);
-        }
-    }
-    free(held);
-    for (size_t i = 0; i < zone->partitions_len; i++) {
-        if (strcmp(zone->partitions[i]->rec.owner, node->rec.name) == 0) {
-            zone_review_partition(zone, zone->partitions[i]);
-        }
-    }
 }
 
 /* ---- silence ---- */
@@ -905,7 +546,8 @@ static void advance_joining(struct vdc_zone *zone, struct zone_node *node)
     }
     if (!node->lead_sent) {
         bool first = node->rec.incarnation == 1;
-        send_lead(zone, node, !first && node->hello_incarnation != node->rec.incarnation, false);
+        node_send_lead(zone, node, !first && node->hello_incarnation != node->rec.incarnation,
+                       false);
     }
     if (node->joined) {
         node_move(zone, node, VDC_NODE_READY, "it has joined");
@@ -940,7 +582,7 @@ static void advance_ready(struct vdc_zone *zone, struct zone_node *node)
         return;
     }
     if (!node->lead_sent) {
-        send_lead(zone, node, false, false);
+        node_send_lead(zone, node, false, false);
     }
     if (node->rec_changed && node->joined) {
         node->rec_changed = false;
@@ -949,7 +591,7 @@ static void advance_ready(struct vdc_zone *zone, struct zone_node *node)
         return;
     }
     set_slice(zone, node);
-    reconcile(zone, node);
+    node_reconcile(zone, node);
 }
 
 static void advance_fenced(struct vdc_zone *zone, struct zone_node *node)
@@ -958,7 +600,7 @@ static void advance_fenced(struct vdc_zone *zone, struct zone_node *node)
         node->lost_handled = true;
         vdc_allocdb_destroy(node->replica);
         node->replica = NULL;
-        forget_guests(node, true);
+        node_forget_guests(node, true);
         zone->generation++;
         zone_mark_ops_of(zone, node->rec.name);
         struct zone_partition **owned =

@@ -8,7 +8,8 @@
  *
  *   zone.c      life, loading, events, settling, readers
  *   store.c     writes and what waits for them
- *   nodes.c     membership, incarnations, leases, replicas, fencing, reconciling
+ *   nodes.c     membership, sessions, incarnations, leases, fencing
+ *   replica.c   what nodes hold and run; reconcile.c what they should
  *   calls.c     transactions and commands to nodes with repeatable request ids
  *   place.c     the snapshot for the policy engine, and placements
  *   requests.c  what clients ask
@@ -336,17 +337,39 @@ bool node_is_usable(const struct vdc_zone *zone, const struct zone_node *node, c
 /* Whether a leader that is new still waits for nodes that its predecessor had; *name: one of them.
  * What it would refuse now may be possible in a moment. */
 bool zone_is_settling(const struct vdc_zone *zone, const char **name);
-const struct vdc_msg_guest *node_guest(const struct zone_node *node, const struct vdc_id *partition,
-                                       uint64_t generation);
-/* The replica's record of it with that generation; NULL also without a replica. */
-const struct vdc_partition *node_holds(const struct zone_node *node, const struct vdc_id *partition,
-                                       uint64_t generation);
 /* Fenced for good: nothing of its last incarnation runs (what needs a lease) or is held. */
 bool node_is_lost(const struct zone_node *node);
 void node_destroy(struct vdc_zone *zone, struct zone_node *node);
 /* Whether the policy gives something of the node to this zone. */
 bool node_is_member(const struct vdc_zone *zone, const struct zone_node *node,
                     struct vdc_policy_share *share);
+
+/* Tells it who leads, in which incarnation, and from where to stream its changes; `reread`: all of it. */
+void node_send_lead(struct vdc_zone *zone, struct zone_node *node, bool fenced, bool reread);
+
+/* replica.c */
+const struct vdc_msg_guest *node_guest(const struct zone_node *node, const struct vdc_id *partition,
+                                       uint64_t generation);
+/* The replica's record of it with that generation; NULL also without a replica. */
+const struct vdc_partition *node_holds(const struct zone_node *node, const struct vdc_id *partition,
+                                       uint64_t generation);
+void node_take_records(struct vdc_zone *zone, struct zone_node *node,
+                       const struct vdc_msg_records *records);
+void node_take_snapshot(struct vdc_zone *zone, struct zone_node *node,
+                        const struct vdc_msg_snapshot *snapshot);
+/* The heartbeat's sequence and digest against the replica's; what differs is read anew. */
+void node_compare_replica(struct vdc_zone *zone, struct zone_node *node,
+                          const struct vdc_msg_lease_ask *ask);
+void node_take_guest(struct vdc_zone *zone, struct zone_node *node,
+                     const struct vdc_msg_guest *msg);
+/* All of them, or those that were not heard of since the session began. */
+void node_forget_guests(struct zone_node *node, bool all);
+/* A key without padding that could differ. */
+struct guest_key guest_key(const struct vdc_id *partition, uint64_t generation);
+
+/* reconcile.c */
+void node_reconcile(struct vdc_zone *zone, struct zone_node *node);
+void node_forget_repairs(struct vdc_zone *zone, struct zone_node *node);
 
 /* place.c */
 struct placement {
