@@ -806,9 +806,8 @@ static enum vdc_rc request_cancel(struct vdc_guest *guest)
     if (guest->state.state != VDC_PHASE_MIGRATING && guest->state.state != VDC_PHASE_SWITCHOVER) {
         return conflict(guest, "migrate_cancel");
     }
-    if (guest->frozen) {
-        return vdc_err_set(&guest->update->reply, VDC_RC_CONFLICT, "the run lease has passed");
-    }
+    /* A frozen QEMU finds it when it is thawed, which a renewed lease does: without it the guest would
+     * stand at the switch-over point for ever. */
     if (!guest->cancelling) {
         guest->cancelling = true;
         order(guest, VDC_QMP_MIGRATE_CANCEL, NULL);
