@@ -253,6 +253,15 @@ static void send_requests(struct monitor_client *client)
     client->requests_len = kept;
 }
 
+static size_t count_requests(const struct monitor_client *client, enum vdc_monitor_command command)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < client->requests_len; i++) {
+        count += client->requests[i].message.command == command;
+    }
+    return count;
+}
+
 static struct request *add_request(struct monitor_client *client, uint64_t ticket)
 {
     if (client->requests_len == MONITOR_REQUESTS_MAX) {
@@ -273,6 +282,10 @@ void agent_monitor_client_ask(struct monitor_client *client, enum vdc_agent_moni
                               uint64_t ticket, const char *unix_path, uint64_t bandwidth,
                               int64_t downtime_ns)
 {
+    if (what == VDC_MONITOR_ASK_REFRESH &&
+        count_requests(client, VDC_MONITOR_REFRESH) >= MONITOR_REFRESHES_MAX) {
+        return; /* those under way do it, or the monitor's own look each second */
+    }
     struct request *request = add_request(client, ticket);
     request->message.command = command_of(what);
     if (what == VDC_MONITOR_ASK_MIGRATE_IN || what == VDC_MONITOR_ASK_MIGRATE_OUT) {
@@ -286,14 +299,18 @@ void agent_monitor_client_ask(struct monitor_client *client, enum vdc_agent_moni
     send_requests(client);
 }
 
-void agent_monitor_client_read_console(struct monitor_client *client, uint64_t ticket,
+bool agent_monitor_client_read_console(struct monitor_client *client, uint64_t ticket,
                                        uint64_t offset, uint32_t max)
 {
+    if (count_requests(client, VDC_MONITOR_CONSOLE_READ) >= MONITOR_CONSOLE_READS_MAX) {
+        return false;
+    }
     struct request *request = add_request(client, ticket);
     request->message.command = VDC_MONITOR_CONSOLE_READ;
     request->message.offset = offset;
     request->message.max = VDC_MIN(max, (uint32_t)VDC_MONITOR_CONSOLE_READ_MAX);
     send_requests(client);
+    return true;
 }
 
 /* --- connecting --- */

@@ -23,6 +23,10 @@
 #define MONITOR_CONNECT_MS 20
 /* Requests waiting for a connection or a reply. */
 #define MONITOR_REQUESTS_MAX 64
+/* Of them: looks at the view, of which one more says nothing new, and console reads of people. A hung
+ * monitor that answers neither keeps its room for what it must do. */
+#define MONITOR_REFRESHES_MAX 2
+#define MONITOR_CONSOLE_READS_MAX 16
 
 struct monitor_client;
 
@@ -50,8 +54,9 @@ struct monitor_client *agent_monitor_client_open(uv_loop_t *loop, const char *di
 void agent_monitor_client_ask(struct monitor_client *client, enum vdc_agent_monitor_request request,
                               uint64_t ticket, const char *unix_path, uint64_t bandwidth,
                               int64_t downtime_ns);
-void agent_monitor_client_read_console(struct monitor_client *client, uint64_t ticket,
-                                       uint64_t offset, uint32_t max);
+/* False: too many wait for an answer already. */
+bool agent_monitor_client_read_console(struct monitor_client *client, uint64_t ticket,
+                                       uint64_t offset, uint32_t max) VDC_MUST_USE;
 /* No handler is called any more; requests without a reply are dropped. NULL is fine. */
 void agent_monitor_client_close(struct monitor_client *client);
 

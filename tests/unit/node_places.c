@@ -32,6 +32,7 @@ static struct {
     bool gone;
     bool marked;
     enum vdc_rc rc;
+    char text[512];
 } told;
 
 static void on_event(void *data, struct vdc_agent_event *event)
@@ -41,6 +42,8 @@ static void on_event(void *data, struct vdc_agent_event *event)
         told.found_alive = event->found.alive;
     } else if (event->kind == VDC_AGENT_MONITOR_GONE) {
         told.gone = true;
+        snprintf(told.text, sizeof told.text, "%s",
+                 event->monitor.text != NULL ? event->monitor.text : "");
         uv_stop(&loop);
     } else if (event->kind == VDC_AGENT_HANDOVER_MARKED) {
         told.marked = true;
@@ -86,6 +89,22 @@ static void teardown(void)
 }
 
 TestSuite(node_places, .init = setup, .fini = teardown, .timeout = 60);
+
+/* A guest whose start fails, for want of what `config` names or of the programs. */
+static void start_guest(const char *description)
+{
+    struct vdc_partition partition = {
+        .kind = VDC_PARTITION_GUEST,
+        .name = "web",
+        .config = (const uint8_t *)description,
+        .config_len = (uint32_t)strlen(description),
+    };
+    struct vdc_agent_action action = {.kind = VDC_AGENT_DO_START, .start.partition = &partition};
+    cr_assert(vdc_id_from_text(ID_TEXT, &action.key.id));
+    action.key.generation = 1;
+    agent_places_start(places, &action);
+    agent_places_deliver(places);
+}
 
 static struct vdc_agent_key key_one(uint64_t generation)
 {
@@ -153,7 +172,9 @@ Test(node_places, a_hand_over_that_cannot_be_marked_is_told_as_failed)
 static char *make_volume(const char *id)
 {
     char *path = vdc_asprintf("%s/volumes/%s.raw", config.shared_dir, id);
+    vdc_autofree char *volumes = vdc_asprintf("%s/volumes", config.shared_dir);
     struct vdc_err err;
+    cr_assert_eq(vdc_dir_make(volumes, 0750, &err), VDC_RC_OK, "%s", err.text);
     cr_assert_eq(vdc_file_write_atomic(path, "data", 4, 0600, &err), VDC_RC_OK, "%s", err.text);
     return path;
 }
@@ -188,9 +209,7 @@ Test(node_places, a_volume_is_deleted_and_no_other_and_again_is_well)
 
 Test(node_places, a_volume_is_not_gone_because_the_storage_is)
 {
-    vdc_autofree char *volumes = vdc_asprintf("%s/volumes", config.shared_dir);
-    cr_assert_eq(rmdir(volumes), 0);
-    delete_volume(ID_TEXT);
+    delete_volume(ID_TEXT); /* there is not even a directory of volumes */
     uv_run(&loop, UV_RUN_DEFAULT);
     cr_assert_eq(answers, 1);
     cr_assert_eq(answered.rc, VDC_RC_UNAVAILABLE);
@@ -206,4 +225,49 @@ Test(node_places, an_agent_that_ends_does_not_wait_for_a_deletion)
     uv_run(&loop, UV_RUN_DEFAULT);
     cr_assert_eq(answers, 0);
     cr_assert_not(vdc_file_exists(first));
+}
+
+#define WITH_DISK \
+    "{\"image\":\"linux\",\"disk_bytes\":1048576,\"volume\":\"" ID_TEXT "\",\"name\":\"web\"}"
+
+Test(node_places, a_guest_gets_no_disk_of_this_node_when_the_shared_storage_is_away)
+{
+    cr_assert_eq(rmdir(config.shared_dir), 0);
+    start_guest(WITH_DISK);
+    cr_assert(told.gone);
+    cr_assert_not_null(strstr(told.text, "is the shared storage mounted?"), "%s", told.text);
+    cr_assert_not(vdc_file_exists(config.shared_dir));
+}
+
+Test(node_places, a_volume_is_made_with_the_first_start_and_kept_by_the_next)
+{
+    start_guest(WITH_DISK);
+    vdc_autofree char *path = vdc_asprintf("%s/volumes/" ID_TEXT ".raw", config.shared_dir);
+    struct stat first;
+    cr_assert_eq(stat(path, &first), 0);
+    cr_assert_eq(first.st_size, 1048576);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    cr_assert_eq(write(fd, "data", 4), 4);
+    close(fd);
+    start_guest(WITH_DISK);
+    char data[4];
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    cr_assert_eq(read(fd, data, 4), 4);
+    close(fd);
+    cr_assert_arr_eq(data, "data", 4);
+}
+
+Test(node_places, a_log_that_has_grown_large_is_put_aside_at_the_next_start)
+{
+    vdc_autofree char *place = make_place(1);
+    vdc_autofree char *log = vdc_asprintf("%s/monitor.log", place);
+    vdc_autofree char *old = vdc_asprintf("%s/monitor.log.1", place);
+    int fd = open(log, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    cr_assert_eq(ftruncate(fd, 1 << 20), 0);
+    start_guest("{\"image\":\"linux\"}");
+    cr_assert_not(vdc_file_exists(old));
+    cr_assert_eq(ftruncate(fd, (1 << 20) + 1), 0);
+    close(fd);
+    start_guest("{\"image\":\"linux\"}");
+    cr_assert(vdc_file_exists(old));
 }

@@ -25,6 +25,7 @@ clean() {
     [ -n "${KEEP:-}" ] || rm -rf "$work"
 }
 trap clean EXIT
+mkdir "$work/shared"
 "$project/deploy/pki" "$work/pki" --node n1 n2 --manager m1,127.0.0.1 >&2
 status=0
 "$build/tests/e2e_agent" "$build/bin" "$work/pki" "$project/build/guest" "$work" "$@" || status=$?
