@@ -408,7 +408,7 @@ void guest_moved(const struct guest *old, struct guest *now)
     }
 }
 
-char *guest_console(const struct guest *guest)
+char *guest_console_all(const struct guest *guest)
 {
     vdc_autofree char *old = vdc_asprintf("%s/console.log.1", guest->dir);
     vdc_autofree char *path = vdc_asprintf("%s/console.log", guest->dir);
@@ -417,4 +417,16 @@ char *guest_console(const struct guest *guest)
     (void)!vdc_file_read(old, CONSOLE_MAX, &text, NULL);
     (void)!vdc_file_read(path, CONSOLE_MAX, &text, NULL);
     return vdc_buf_steal(&text);
+}
+
+char *guest_console(const struct guest *guest)
+{
+    static const char mark[] = "the guest is started anew";
+    vdc_autofree char *all = guest_console_all(guest);
+    const char *run = all;
+
+    for (const char *at = all; (at = strstr(at, mark)) != NULL; at += strlen(mark)) {
+        run = at;
+    }
+    return vdc_strdup(run);
 }

@@ -66,7 +66,9 @@ void guest_end(struct guest *guest);
 void guests_end(void);
 /* The struct was copied from `old` to `now`: the harness renews leases by address. */
 void guest_moved(const struct guest *old, struct guest *now);
-/* The whole console log (both files); the caller frees. */
+/* The console log (both files), all of it or what the present run has printed: what is behind the last
+ * line that says that the guest was started anew. The caller frees. */
+char *guest_console_all(const struct guest *guest);
 char *guest_console(const struct guest *guest);
 
 #endif

@@ -225,6 +225,12 @@ static void scenario_life(const struct setup *setup)
         check("it goes on from the last count on its disk", read_counts(text).first > before,
               &guest);
     }
+    {
+        vdc_autofree char *text = guest_console_all(&guest);
+        const char *mark = strstr(text, "the guest is started anew");
+        check("the log of its former run is still there",
+              mark != NULL && strstr(text, "COUNT 1") < mark, &guest);
+    }
     check("kill ends it at once",
           guest_command(&guest, VDC_MONITOR_KILL) && guest_join(&guest) == 0 &&
               final_is(&guest, VDC_PHASE_STOPPED),
