@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* clang-format off: the columns below are meant so. */
 /*
  * The launch configuration of one partition (vdc-monitor --config FILE): a JSON object that the
  * node agent writes. It holds what the view does not: files, identity for confinement, times.
@@ -10,19 +11,23 @@
  *     "initrd": "/path/initrd.img",  optional
  *     "append": "panic=-1 quiet",    kernel arguments; console=ttyS0 and tsc_early_khz= are added
  *                                    where they are missing
- *     "disks": [{"id": "root", "path": "/path/disk.raw", "readonly": false}],   raw files,
- * virtio-blk "migrate_incoming": false,     true: start empty and wait for migrate_in "lease":
- * true,                 false: runs without a run lease (failover: none) "uid": 64001, "gid":
- * 64001,    whom QEMU runs as (required unless --unconfined) "cgroup": "vdc-lab/n1/ID.GEN", this
- * partition's own group, relative to each hierarchy's mount; parents are made as needed, the last
- * one is removed at the end; "" or absent: no limits "grace_ms": 2000,              from the
- * lease's end to the kill "stop_timeout_s": 10,          when the view says stopped "tsc_khz":
- * 2596124             optional: else measured at start (10 ms)
+ *     "disks": [{"id": "root", "path": "/path/disk.raw", "readonly": false}],
+ *                                    raw files, virtio-blk
+ *     "migrate_incoming": false,     true: start empty and wait for migrate_in
+ *     "lease": true,                 false: runs without a run lease (failover: none)
+ *     "uid": 64001, "gid": 64001,    whom QEMU runs as (required unless --unconfined)
+ *     "cgroup": "vdc-lab/n1/ID.GEN", this partition's own group, relative to each hierarchy's mount;
+ *                                    parents are made as needed, the last one is removed at the
+ *                                    end; "" or absent: no limits
+ *     "grace_ms": 2000,              from the lease's end to the kill
+ *     "stop_timeout_s": 10,          when the view says stopped
+ *     "tsc_khz": 2596124             optional: else measured at start (10 ms)
  *   }
  *
  * Both ends of a migration need equal kernel-independent hardware: the same disks (number, ids,
  * order, readonly), the same vCPUs and memory in their views.
  */
+/* clang-format on */
 #ifndef VDC_LAUNCH_H
 #define VDC_LAUNCH_H
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* clang-format off: the columns below are meant so. */
 /*
  * The control protocol between vdc-monitor and the node agent (or a test, or a person with a
  * socket tool): the messages, their JSON, and a codec for both sides (library
@@ -22,12 +23,14 @@
  *   status                        reply has "state": the same object as in the event
  *   refresh                       the view has changed: read it now (else within 1 s)
  *   pause                         hold the guest, until `resume`, whatever the view says
- *   resume                        end that hold; the guest runs if view and lease allow it. In
- * state `postmigrate`: the migration was aborted, run here again (the caller has made sure that the
- * target is gone or will not run) stop        timeout_s         ACPI power button, after timeout_s
- * (default 10) quit, then kill kill                          SIGKILL to QEMU at once; the monitor
- * reports and ends migrate_out unix max_bandwidth downtime_ms connect to the unix socket (a relay)
- * and send the guest there; max_bandwidth in bytes/s (0: 1 GiB/s), downtime_ms is QEMU's
+ *   resume                        end that hold; the guest runs if view and lease allow it.
+ *                                 In `postmigrate`: the migration was aborted, run here again (the
+ *                                 caller has made sure that the target is gone or will not run)
+ *   stop        timeout_s         ACPI power button, after timeout_s (default 10) quit, then kill
+ *   kill                          SIGKILL to QEMU at once; the monitor reports and ends
+ *   migrate_out unix max_bandwidth downtime_ms
+ *                                 connect to the unix socket (a relay) and send the guest there;
+ *                                 max_bandwidth in bytes/s (0: 1 GiB/s), downtime_ms is QEMU's
  *                                 downtime-limit (0: 50). States: migrating -> switchover
  *   migrate_continue              in `switchover`: hand over. -> handover -> postmigrate
  *   migrate_cancel                in `migrating` or `switchover`: the guest goes on here
@@ -39,10 +42,10 @@
  *   console_read offset max       reply has "console": {"offset","end","data"}
  *
  * The guest runs if and only if: it was started or activated, no `pause` holds it, the view says
- * running, and the run lease in the view is valid (or none is needed). The moment the lease passes
- * the guest is paused (state `paused`, reason `lease`); if the pause is not confirmed within
- * VDC_GUEST_LEASE_STOP_MAX_MS (guest.h) or the lease is not renewed within the grace time, QEMU is
- * killed.
+ * running, and the run lease in the view is valid (or none is needed). So long before the lease's end
+ * (VDC_GUEST_LEASE_MARGIN_MS, guest.h) that it stands still at it, the guest is paused (state `paused`,
+ * reason `lease`); if that is not confirmed by then, or the lease is not renewed within the grace time,
+ * QEMU is killed. A guest that QEMU itself stopped, or would not run, is tried again (guest.h).
  *
  * Migration, who may do what (architecture.md 7.2). The source in `switchover`, `handover` and
  * `postmigrate` does not run the guest; up to `handover` QEMU may resume it by itself when the
@@ -56,6 +59,7 @@
  * line, the state object), the event is sent, and the monitor ends with exit status 0 (stopped)
  * or 3 (failed). A monitor that vanished without final.json was killed; its QEMU died with it.
  */
+/* clang-format on */
 #ifndef VDC_MONITOR_PROTOCOL_H
 #define VDC_MONITOR_PROTOCOL_H
 
