@@ -109,6 +109,17 @@ bool vdc_name_valid(const char *name)
            name_bytes[bytes[0]] == NAME_ANYWHERE && name_bytes[bytes[len - 1]] == NAME_ANYWHERE;
 }
 
+int vdc_hex_digit(char c)
+{
+    if (c >= '0' && c <= '9') {
+        return c - '0';
+    }
+    if (c >= 'a' && c <= 'f') {
+        return c - 'a' + 10;
+    }
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
 bool vdc_parse_u64(const char *text, uint64_t max, uint64_t *out)
 {
     uint64_t value = 0;

@@ -22,6 +22,7 @@ void vdc_buf_clear(struct vdc_buf *buf)
 
 char *vdc_buf_reserve(struct vdc_buf *buf, size_t more)
 {
+    VDC_ASSERT(more <= SIZE_MAX / 2 - buf->len - 1);
     VDC_GROW(buf->data, buf->cap, buf->len + more + 1);
     buf->data[buf->len] = 0;
     return buf->data + buf->len;

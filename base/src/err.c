@@ -6,9 +6,14 @@
 
 #include <vdc/err.h>
 
+/* The code of the last error of this thread that nobody wanted the text of: without it a wrap of
+ * such an error on its way up would lose its code. */
+static _Thread_local enum vdc_rc textless_rc = VDC_RC_INTERNAL;
+
 enum vdc_rc vdc_err_set(struct vdc_err *err, enum vdc_rc rc, const char *fmt, ...)
 {
     if (err == NULL) {
+        textless_rc = rc;
         return rc;
     }
     va_list ap;
@@ -67,6 +72,7 @@ enum vdc_rc vdc_err_errno(struct vdc_err *err, int errnum, const char *fmt, ...)
 {
     enum vdc_rc rc = vdc_rc_from_errno(errnum);
     if (err == NULL) {
+        textless_rc = rc;
         return rc;
     }
     va_list ap;
@@ -84,7 +90,7 @@ enum vdc_rc vdc_err_errno(struct vdc_err *err, int errnum, const char *fmt, ...)
 enum vdc_rc vdc_err_wrap(struct vdc_err *err, const char *fmt, ...)
 {
     if (err == NULL) {
-        return VDC_RC_INTERNAL;
+        return textless_rc;
     }
     va_list ap;
     va_start(ap, fmt);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
+#include <vdc/base.h>
 #include <vdc/id.h>
 
 struct vdc_id vdc_id_make(struct vdc_prng *prng)
@@ -48,20 +49,6 @@ void vdc_id_to_text(const struct vdc_id *id, char text[VDC_ID_TEXT_CAP])
     *at = 0;
 }
 
-static int digit_of(char c)
-{
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    if (c >= 'a' && c <= 'f') {
-        return c - 'a' + 10;
-    }
-    if (c >= 'A' && c <= 'F') {
-        return c - 'A' + 10;
-    }
-    return -1;
-}
-
 bool vdc_id_from_text(const char *text, struct vdc_id *id)
 {
     memset(id, 0, sizeof *id);
@@ -73,8 +60,8 @@ bool vdc_id_from_text(const char *text, struct vdc_id *id)
         if (dash_before(i) && *text++ != '-') {
             return false;
         }
-        int high = digit_of(text[0]);
-        int low = digit_of(text[1]);
+        int high = vdc_hex_digit(text[0]);
+        int low = vdc_hex_digit(text[1]);
         if (high < 0 || low < 0) {
             return false;
         }

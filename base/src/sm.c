@@ -7,6 +7,7 @@
 int vdc_sm_move(const struct vdc_sm_state *table, size_t count, int from, int to,
                 struct vdc_trace *trace, const char *kind, const char *name, const char *why)
 {
+    VDC_ASSERT(count <= VDC_SM_STATES_MAX);
     VDC_ASSERT(from >= 0 && (size_t)from < count && to >= 0 && (size_t)to < count);
     VDC_ASSERT((table[from].next & VDC_SM_TO(to)) != 0);
     vdc_trace_line(trace, VDC_LEVEL_INFO, "%s %s: %s -> %s (%s)", kind, name, table[from].name,

@@ -40,11 +40,12 @@ bool vdc_mono_is_never(vdc_mono at)
 
 void vdc_wall_to_text(vdc_wall at, char text[VDC_WALL_TEXT_CAP])
 {
-    int64_t ms = at.ns / VDC_MS;
-    time_t seconds = (time_t)(ms / 1000);
+    /* Rounded down, also before 1970: records from the store may hold any number. */
+    int64_t ms = at.ns / VDC_MS - (at.ns % VDC_MS < 0);
+    time_t seconds = (time_t)(ms / 1000 - (ms % 1000 < 0));
     struct tm tm;
     gmtime_r(&seconds, &tm); /* a calculation: reads no clock and no time zone */
     char day[24];
     strftime(day, sizeof day, "%Y-%m-%dT%H:%M:%S", &tm);
-    snprintf(text, VDC_WALL_TEXT_CAP, "%s.%03dZ", day, (int)(ms % 1000));
+    snprintf(text, VDC_WALL_TEXT_CAP, "%s.%03dZ", day, (int)(ms - (int64_t)seconds * 1000));
 }

@@ -25,28 +25,6 @@ void vdc_diags_deinit(struct vdc_diags *diags)
     *diags = (struct vdc_diags){0};
 }
 
-void vdc_text_make_printable(char *text)
-{
-    for (char *at = text; *at != 0; at++) {
-        if ((unsigned char)*at < 0x20 || *at == 0x7f) {
-            *at = ' ';
-        }
-    }
-    size_t len = strlen(text);
-    size_t tail = 0;
-    while (tail < len && tail < 3 && ((unsigned char)text[len - 1 - tail] & 0xc0) == 0x80) {
-        tail++;
-    }
-    if (tail >= len) {
-        return;
-    }
-    unsigned char lead = (unsigned char)text[len - 1 - tail];
-    size_t need = lead >= 0xf0 ? 3 : lead >= 0xe0 ? 2 : lead >= 0xc0 ? 1 : 0;
-    if (need > tail) {
-        text[len - 1 - tail] = 0;
-    }
-}
-
 void vdc_diags_add(struct vdc_diags *diags, uint32_t line, uint32_t column, const char *fmt, ...)
 {
     if (diags->count >= VDC_DIAGS_MAX) {

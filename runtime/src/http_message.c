@@ -6,6 +6,7 @@
 #include <strings.h>
 
 #include <vdc/base.h>
+#include <vdc/utf8.h>
 
 static void fail(struct http_message *message, int status, const char *text)
 {
@@ -379,60 +380,6 @@ const char *vdc_http_method_name(enum vdc_http_method method)
     return "?";
 }
 
-static int hex_value(char c)
-{
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    if (c >= 'a' && c <= 'f') {
-        return c - 'a' + 10;
-    }
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
-/* Length of the UTF-8 sequence at `text` (RFC 3629: no overlong forms, no surrogates), 0 if none. */
-static size_t utf8_len(const unsigned char *text, size_t len)
-{
-    static const struct {
-        unsigned char first_min, first_max, second_min, second_max;
-        size_t len;
-    } forms[] = {
-        {0x00, 0x7f, 0, 0, 1},       {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3},
-        {0xe1, 0xec, 0x80, 0xbf, 3}, {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3},
-        {0xf0, 0xf0, 0x90, 0xbf, 4}, {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4}};
-    for (size_t i = 0; i < VDC_COUNT_OF(forms); i++) {
-        if (text[0] < forms[i].first_min || text[0] > forms[i].first_max) {
-            continue;
-        }
-        if (len < forms[i].len || (forms[i].len > 1 && (text[1] < forms[i].second_min ||
-                                                        text[1] > forms[i].second_max))) {
-            return 0;
-        }
-        for (size_t k = 2; k < forms[i].len; k++) {
-            if ((text[k] & 0xc0) != 0x80) {
-                return 0;
-            }
-        }
-        return forms[i].len;
-    }
-    return 0;
-}
-
-static bool text_fits(const struct vdc_buf *text)
-{
-    const unsigned char *at = (const unsigned char *)vdc_buf_text(text);
-    size_t left = text->len;
-    while (left > 0) {
-        size_t len = utf8_len(at, left);
-        if (len == 0 || (len == 1 && (*at < 0x20 || *at == 0x7f))) {
-            return false;
-        }
-        at += len;
-        left -= len;
-    }
-    return true;
-}
-
 /* Percent-decodes; NULL for what http_target_parse refuses. */
 static char *decode(const char *text, size_t len, bool in_query)
 {
@@ -440,8 +387,8 @@ static char *decode(const char *text, size_t len, bool in_query)
     for (size_t i = 0; i < len; i++) {
         char c = text[i];
         if (c == '%') {
-            int high = len - i > 2 ? hex_value(text[i + 1]) : -1;
-            int low = len - i > 2 ? hex_value(text[i + 2]) : -1;
+            int high = len - i > 2 ? vdc_hex_digit(text[i + 1]) : -1;
+            int low = len - i > 2 ? vdc_hex_digit(text[i + 2]) : -1;
             if (high < 0 || low < 0) {
                 return NULL;
             }
@@ -457,7 +404,7 @@ static char *decode(const char *text, size_t len, bool in_query)
         }
         vdc_buf_append(&out, &c, 1);
     }
-    return text_fits(&out) ? vdc_buf_steal(&out) : NULL;
+    return vdc_text_is_printable(vdc_buf_text(&out), out.len) ? vdc_buf_steal(&out) : NULL;
 }
 
 static enum vdc_rc parse_parameter(struct http_target *target, const char *text, size_t len)

@@ -10,6 +10,7 @@
 #include <vdc/sm.h>
 #include <vdc/trace.h>
 #include <vdc/tree.h>
+#include <vdc/utf8.h>
 
 /* ---- codes and errors ---- */
 
@@ -40,6 +41,17 @@ Test(base_text, an_error_reads_from_the_outside_in)
     cr_expect_eq(vdc_err_wrap(&err, "start partition web-3"), VDC_RC_FORBIDDEN);
     cr_expect_str_eq(vdc_err_text(&err), "start partition web-3: attach tap vdc12: open "
                                          "/dev/net/tun: Permission denied");
+}
+
+Test(base_text, an_error_that_nobody_reads_keeps_its_code_on_the_way_up)
+{
+    struct vdc_err other;
+    cr_expect_eq(vdc_err_errno(NULL, ENOSPC, "write"), VDC_RC_NO_SPACE);
+    vdc_err_set(&other, VDC_RC_TIMEOUT, "of somebody else");
+    cr_expect_eq(vdc_err_wrap(NULL, "snapshot"), VDC_RC_NO_SPACE);
+    cr_expect_eq(vdc_err_wrap(NULL, "journal"), VDC_RC_NO_SPACE);
+    cr_expect_eq(vdc_err_set(NULL, VDC_RC_STALE, "epoch"), VDC_RC_STALE);
+    cr_expect_eq(vdc_err_wrap(NULL, "commit"), VDC_RC_STALE);
 }
 
 Test(base_text, an_error_without_a_text_has_its_codes_sentence)
@@ -248,4 +260,53 @@ Test(base_text, a_map_with_a_field_that_nobody_asked_for_is_complained_about)
     vdc_buf_deinit(&out);
     vdc_diags_deinit(&diags);
     vdc_tree_destroy(tree);
+}
+
+Test(base_text, utf8_is_what_rfc_3629_says)
+{
+    static const struct {
+        const char *text;
+        size_t len; /* of the first sequence */
+        uint32_t code;
+    } cases[] = {
+        {"a", 1, 'a'},
+        {"\xc2\xa0", 2, 0xa0},
+        {"\xe2\x82\xac", 3, 0x20ac},
+        {"\xf4\x8f\xbf\xbf", 4, 0x10ffff},
+        {"\xc1\xbf", 0, 0},         /* overlong */
+        {"\xe0\x9f\xbf", 0, 0},     /* overlong */
+        {"\xed\xa0\x80", 0, 0},     /* a surrogate */
+        {"\xf4\x90\x80\x80", 0, 0}, /* beyond the last */
+        {"\xf8\x88\x80\x80", 0, 0},
+        {"\x80", 0, 0},
+        {"\xe2\x82", 0, 0}, /* cut */
+        {"\xe2(\xac", 0, 0},
+    };
+    for (size_t i = 0; i < VDC_COUNT_OF(cases); i++) {
+        uint32_t code = 0;
+        size_t len = strlen(cases[i].text);
+        cr_expect_eq(vdc_utf8_sequence(cases[i].text, len, &code), cases[i].len, "case %zu", i);
+        cr_expect_eq(code, cases[i].code, "case %zu", i);
+        cr_expect_eq(vdc_text_is_printable(cases[i].text, len), cases[i].len > 0, "case %zu", i);
+    }
+    cr_expect(vdc_text_is_printable("", 0));
+    cr_expect_not(vdc_text_is_printable("a\tb", 3));
+    cr_expect_not(vdc_text_is_printable("a\x7f", 2));
+    cr_expect_not(vdc_text_is_printable("a\0b", 3));
+}
+
+Test(base_text, a_text_from_outside_is_repaired_in_its_place)
+{
+    static const char *const cases[][2] = {
+        {"plain", "plain"}, {"a\r\nb\x7f", "a  b "}, {"caf\xc3\xa9", "caf\xc3\xa9"},
+        {"caf\xc3", "caf"}, {"\xf0\x9f\x98", ""},    {"\xc3(", "?("},
+        {"\xff\xfe", "??"}, {"\x80", "?"},
+    };
+    for (size_t i = 0; i < VDC_COUNT_OF(cases); i++) {
+        char text[32];
+        strcpy(text, cases[i][0]);
+        vdc_text_make_printable(text);
+        cr_expect_str_eq(text, cases[i][1], "case %zu", i);
+        cr_expect(vdc_text_is_printable(text, strlen(text)));
+    }
 }

@@ -299,4 +299,10 @@ Test(base_values, wall_time_is_written_as_rfc_3339)
     cr_expect_str_eq(text, "1970-01-01T00:00:00.000Z");
     vdc_wall_to_text((vdc_wall){INT64_C(1709210096) * VDC_SECOND + 789 * VDC_MS}, text);
     cr_expect_str_eq(text, "2024-02-29T12:34:56.789Z");
+    vdc_wall_to_text((vdc_wall){-1}, text);
+    cr_expect_str_eq(text, "1969-12-31T23:59:59.999Z");
+    vdc_wall_to_text((vdc_wall){-VDC_SECOND}, text);
+    cr_expect_str_eq(text, "1969-12-31T23:59:59.000Z");
+    vdc_wall_to_text((vdc_wall){INT64_MIN}, text);
+    cr_expect_str_eq(text, "1677-09-21T00:12:43.145Z");
 }

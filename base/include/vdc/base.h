@@ -80,6 +80,8 @@ void vdc_str_set(char *dst, size_t cap, const char *src);
  * ending with [a-z0-9] (what DNS, paths, etcd keys and certificates all take unquoted). */
 bool vdc_name_valid(const char *name);
 
+/* 0 to 15, -1 for what is no hexadecimal digit. */
+int vdc_hex_digit(char c);
 /* Unsigned decimal of the whole string, at most `max`. */
 bool vdc_parse_u64(const char *text, uint64_t max, uint64_t *out) VDC_MUST_USE;
 

@@ -23,8 +23,8 @@ enum vdc_rc vdc_err_set(struct vdc_err *err, enum vdc_rc rc, const char *fmt, ..
 /* As vdc_err_set, with ": " and the sentence of errno value `errnum` behind; the code is its
  * translation (ENOENT -> NOT_FOUND, EACCES -> FORBIDDEN, ENOSPC -> NO_SPACE, ..., else IO). */
 enum vdc_rc vdc_err_errno(struct vdc_err *err, int errnum, const char *fmt, ...) VDC_PRINTF(3, 4);
-/* Puts "text: " before what is there, keeps and returns the code. Without an err there is no code to
- * return: it is INTERNAL then, so a function whose err may be NULL returns its own. */
+/* Puts "text: " before what is there, keeps and returns the code. Without an err it returns the code
+ * of the last error that this thread set without one. */
 enum vdc_rc vdc_err_wrap(struct vdc_err *err, const char *fmt, ...) VDC_PRINTF(2, 3);
 enum vdc_rc vdc_rc_from_errno(int errnum);
 /* The text, or the code's sentence if none was set; never NULL. */

@@ -24,6 +24,9 @@
 #define VDC_NUMA_NODES_MAX 64
 /* Memory of one partition, bytes: 16 TiB, the largest hosts sold. */
 #define VDC_PARTITION_MEMORY_MAX (UINT64_C(16) << 40)
+/* Epochs, incarnations, generations and sequences go up by one at a time and never come near this;
+ * a peer that claims more lies. Far enough below 2^63 for what is counted on from a claim. */
+#define VDC_COUNTER_MAX (UINT64_C(1) << 62)
 /* Bytes of a policy file: 50,000 tenants fit (measured), a mistake does not. */
 #define VDC_POLICY_TEXT_MAX (UINT32_C(1) << 20)
 /* Bytes of one frame on a link: a snapshot is sent in pieces, so nothing needs more. */

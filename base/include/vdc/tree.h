@@ -19,6 +19,7 @@
 
 #include <vdc/buf.h>
 #include <vdc/err.h>
+#include <vdc/utf8.h>
 
 /* ---- diagnostics ---- */
 
@@ -53,11 +54,6 @@ void vdc_diags_render(const struct vdc_diags *diags, struct vdc_buf *out);
 /* The first one in the form above without '\n' as the text of `err`, "(and N more)" behind it.
  * Returns VDC_RC_INVALID, or OK if there is none. */
 enum vdc_rc vdc_diags_to_err(const struct vdc_diags *diags, struct vdc_err *err);
-
-/* For sentences with foreign text in them that were cut at a bound: control characters, which would
- * break the line, become blanks, and half a UTF-8 sequence at the end, which would make the whole
- * invalid, is dropped. */
-void vdc_text_make_printable(char *text);
 
 /* The name in `known` nearest to `name` (at most a third of its letters differ), or NULL. */
 const char *vdc_nearest_name(const char *name, const char *const *known, size_t count);

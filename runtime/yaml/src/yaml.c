@@ -14,6 +14,7 @@
 #include <yaml.h>
 
 #include <vdc/base.h>
+#include <vdc/utf8.h>
 #include <vdc/yaml.h>
 
 struct open_node {
@@ -47,34 +48,7 @@ static uint32_t column_of(const yaml_mark_t *mark)
     return (uint32_t)mark->column + 1;
 }
 
-/* ---- UTF-8 ---- */
-
-/* The length of the valid sequence at `at` and its code point, or 0. (RFC 3629: no surrogates, no
- * overlong forms.) */
-static size_t utf8_sequence(const unsigned char *at, size_t left, uint32_t *code)
-{
-    size_t len = at[0] < 0x80 ? 1 : at[0] >= 0xf0 ? 4 : at[0] >= 0xe0 ? 3 : 2;
-    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    if (len == 1) {
-        *code = at[0];
-        return 1;
-    }
-    if (at[0] < 0xc2 || at[0] > 0xf4 || len > left) {
-        return 0;
-    }
-    uint32_t value = at[0] & (0xffu >> (len + 1));
-    for (size_t i = 1; i < len; i++) {
-        if ((at[i] & 0xc0) != 0x80) {
-            return 0;
-        }
-        value = value << 6 | (at[i] & 0x3fu);
-    }
-    if (value < least[len] || value > 0x10ffff || (value >= 0xd800 && value <= 0xdfff)) {
-        return 0;
-    }
-    *code = value;
-    return len;
-}
+/* ---- characters ---- */
 
 /* What YAML calls printable (section 5.1); a byte order mark is taken at the beginning only. */
 static bool is_printable(uint32_t code)
@@ -84,15 +58,15 @@ static bool is_printable(uint32_t code)
            (code >= 0xe000 && code <= 0xfffd && code != 0xfeff) || code >= 0x10000;
 }
 
-static bool check_characters(const unsigned char *text, size_t len, struct vdc_diags *diags)
+static bool check_characters(const char *text, size_t len, struct vdc_diags *diags)
 {
     uint32_t line = 1;
     uint32_t column = 1;
     for (size_t i = 0; i < len;) {
         uint32_t code;
-        size_t step = utf8_sequence(text + i, len - i, &code);
+        size_t step = vdc_utf8_sequence(text + i, len - i, &code);
         if (step == 0) {
-            vdc_diags_add(diags, line, column, "byte 0x%02x is not UTF-8", text[i]);
+            vdc_diags_add(diags, line, column, "byte 0x%02x is not UTF-8", (unsigned char)text[i]);
             return false;
         }
         if (!is_printable(code)) {
@@ -384,7 +358,7 @@ enum vdc_rc vdc_yaml_load_partly(const char *text, size_t len, size_t len_max,
         text += 3;
         len -= 3;
     }
-    if (!check_characters((const unsigned char *)text, len, diags)) {
+    if (!check_characters(text, len, diags)) {
         return VDC_RC_INVALID;
     }
     uint64_t said_before = diags->count + diags->dropped;
