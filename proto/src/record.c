@@ -9,6 +9,7 @@
 
 #include <vdc/base.h>
 #include <vdc/record.h>
+#include <vdc/utf8.h>
 
 #include "names.h"
 
@@ -149,11 +150,31 @@ static const struct field operation_fields[] = {
 };
 #undef X
 
+/* Sentences may have been cut within a character, which jansson refuses: then repaired. */
+static json_t *text_to_json(const char *text)
+{
+    json_t *value = json_string(text);
+    if (value == NULL) {
+        vdc_autofree char *repaired = vdc_strdup(text);
+        vdc_text_make_printable(repaired);
+        value = json_string(repaired);
+    }
+    VDC_ASSERT(value != NULL);
+    return value;
+}
+
+/* JSON's integers here are signed: a larger one would be read back as CORRUPT, for ever. */
+static json_t *u64_to_json(uint64_t value)
+{
+    VDC_ASSERT(value <= INT64_MAX);
+    return json_integer((json_int_t)value);
+}
+
 static json_t *labels_to_json(const struct vdc_label *labels, size_t count)
 {
     json_t *object = json_object();
     for (size_t i = 0; i < count; i++) {
-        json_object_set_new(object, labels[i].key, json_string(labels[i].value));
+        json_object_set_new(object, labels[i].key, text_to_json(labels[i].value));
     }
     return object;
 }
@@ -175,12 +196,13 @@ static json_t *field_to_json(const struct field *field, const char *record)
     char id[VDC_ID_TEXT_CAP];
     switch (field->type) {
     case FIELD_TEXT:
-        return json_string(at);
+        return text_to_json(at);
     case FIELD_OWNED:
-        return *(char *const *)at != NULL ? json_string(*(char *const *)at) : NULL;
+        return *(char *const *)at != NULL ? text_to_json(*(char *const *)at) : NULL;
     case FIELD_U32:
         return json_integer(*(const uint32_t *)at);
     case FIELD_U64:
+        return u64_to_json(*(const uint64_t *)at);
     case FIELD_I64:
         return json_integer(*(const int64_t *)at);
     case FIELD_BOOL:
@@ -249,14 +271,6 @@ static bool labels_from_json(const json_t *value, struct vdc_label *labels, size
     return true;
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 static bool bytes_from_json(const json_t *value, uint8_t *bytes, size_t count)
 {
     if (!json_is_string(value) || json_string_length(value) != 2 * count) {
@@ -264,8 +278,8 @@ static bool bytes_from_json(const json_t *value, uint8_t *bytes, size_t count)
     }
     const char *hex = json_string_value(value);
     for (size_t i = 0; i < count; i++) {
-        int high = hex_digit(hex[2 * i]);
-        int low = hex_digit(hex[2 * i + 1]);
+        int high = vdc_hex_digit(hex[2 * i]);
+        int low = vdc_hex_digit(hex[2 * i + 1]);
         if (high < 0 || low < 0) {
             return false;
         }

@@ -43,7 +43,7 @@ static void fill_hello(struct vdc_msg *msg)
     hello->numa[1] = (struct vdc_msg_numa){.id = 7, .cpus = 1, .memory_bytes = UINT64_C(1) << 40};
     hello->zones_len = 1;
     strcpy(hello->zones[0].zone, "prod");
-    hello->zones[0].epoch = UINT64_MAX;
+    hello->zones[0].epoch = VDC_COUNTER_MAX;
     hello->zones[0].incarnation = 3;
     hello->db_sequence = 42;
     hello->db_digest[15] = 9;
@@ -58,7 +58,7 @@ Test(msg, a_hello_with_everything_at_its_bound_comes_back)
     cr_assert_eq(out.hello.labels_len, VDC_LABELS_MAX);
     cr_assert_eq(memcmp(out.hello.labels, msg.hello.labels, sizeof msg.hello.labels), 0);
     cr_assert_eq(out.hello.numa[1].memory_bytes, UINT64_C(1) << 40);
-    cr_assert_eq(out.hello.zones[0].epoch, UINT64_MAX);
+    cr_assert_eq(out.hello.zones[0].epoch, VDC_COUNTER_MAX);
     cr_assert_eq(out.hello.db_digest[15], 9);
     vdc_msg_deinit(&out);
 }
@@ -200,4 +200,74 @@ Test(msg, more_than_a_frame_may_hold_is_refused_before_it_is_read)
     static struct vdc_msg out;
     struct vdc_err err = {0};
     cr_assert_eq(vdc_msg_decode("x", VDC_FRAME_MAX + (size_t)1, &out, &err), VDC_RC_TOO_LARGE);
+}
+
+static void expect_refused(const struct vdc_msg *msg, enum vdc_rc rc, const char *field)
+{
+    static struct vdc_msg out;
+    struct vdc_buf buf = {0};
+    struct vdc_err err = {0};
+    vdc_msg_encode(msg, &buf);
+    cr_assert_eq(vdc_msg_decode(buf.data, buf.len, &out, &err), rc, "%s", field);
+    cr_assert(strstr(err.text, field) != NULL, "%s", err.text);
+    cr_assert_eq(out.owned, NULL);
+    vdc_buf_deinit(&buf);
+}
+
+/* The manager adds them up and writes them into the store, where they would be unreadable. */
+Test(msg, a_node_that_claims_more_than_any_machine_has_is_refused)
+{
+    static struct vdc_msg msg;
+    fill_hello(&msg);
+    msg.hello.numa[0].memory_bytes = VDC_PARTITION_MEMORY_MAX + 1;
+    expect_refused(&msg, VDC_RC_INVALID, "memory_bytes");
+    fill_hello(&msg);
+    msg.hello.numa[0].id = VDC_NUMA_NODES_MAX;
+    expect_refused(&msg, VDC_RC_INVALID, "id");
+    fill_hello(&msg);
+    msg.hello.cpus = VDC_MSG_CPUS_MAX + 1;
+    expect_refused(&msg, VDC_RC_INVALID, "cpus");
+    fill_hello(&msg);
+    msg.hello.zones[0].incarnation = UINT64_MAX;
+    expect_refused(&msg, VDC_RC_INVALID, "incarnation");
+}
+
+Test(msg, texts_are_printable_when_they_are_in)
+{
+    static struct vdc_msg msg, out;
+    fill_hello(&msg);
+    strcpy(msg.hello.labels[0].value, "two\nlines");
+    expect_refused(&msg, VDC_RC_INVALID, "value");
+    fill_hello(&msg);
+    strcpy(msg.hello.address, "\xff");
+    expect_refused(&msg, VDC_RC_INVALID, "address");
+    fill_hello(&msg);
+    strcpy(msg.hello.cpu_model, "Xe\xc3(n)\x1b \xe2\x82");
+    round_trip(&msg, &out);
+    cr_assert_str_eq(out.hello.cpu_model, "Xe?(n)  ");
+    vdc_msg_deinit(&out);
+}
+
+Test(msg, a_piece_that_lies_outside_its_whole_is_refused)
+{
+    /* snapshot (field 10): total 4, piece of 5 bytes */
+    static const char frame[] = "\x52\x09\x18\x04\x22\x05snaps";
+    static struct vdc_msg out;
+    struct vdc_err err = {0};
+    cr_assert_eq(vdc_msg_decode(frame, sizeof frame - 1, &out, &err), VDC_RC_INVALID);
+    cr_assert(strstr(err.text, "piece") != NULL, "%s", err.text);
+}
+
+/* A frame may make the decoder use a few times its own size, not thirty times. */
+Test(msg, a_frame_of_a_million_tiny_fields_is_refused)
+{
+    static struct vdc_msg out;
+    struct vdc_err err = {0};
+    struct vdc_buf frame = {0};
+    for (int i = 0; i < 1000000; i++) {
+        vdc_buf_append(&frame, "\x98\x06\x01", 3); /* field 99, a number */
+    }
+    cr_assert_eq(vdc_msg_decode(frame.data, frame.len, &out, &err), VDC_RC_INVALID);
+    cr_assert(strstr(err.text, "not a valid message") != NULL, "%s", err.text);
+    vdc_buf_deinit(&frame);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The store's records: what is written is read again, damage is named. */
 #include <criterion/criterion.h>
+#include <signal.h>
 #include <string.h>
 
 #include <vdc/record.h>
@@ -116,4 +117,26 @@ Test(record, keys_are_what_the_documents_say)
     cr_assert_str_eq(key, "/vdc/v1/nodes/prod/n1");
     vdc_key_leader(key, "prod");
     cr_assert_str_eq(key, "/vdc/v1/leaders/prod");
+}
+
+Test(record, a_sentence_that_was_cut_within_a_character_is_kept)
+{
+    char error[] = "too long: caf\xc3";
+    struct vdc_operation_record record = {.error = error};
+    struct vdc_operation_record out;
+    struct vdc_buf json = {0};
+    struct vdc_err err = {0};
+    vdc_operation_record_encode(&record, &json);
+    cr_assert_eq(vdc_operation_record_decode(json.data, json.len, &out, &err), VDC_RC_OK, "%s",
+                 err.text);
+    cr_assert_str_eq(out.error, "too long: caf");
+    vdc_operation_record_deinit(&out);
+    vdc_buf_deinit(&json);
+}
+
+Test(record, a_number_that_could_not_be_read_back_is_our_own_bug, .signal = SIGABRT)
+{
+    struct vdc_node_record record = {.memory_bytes = UINT64_MAX};
+    struct vdc_buf json = {0};
+    vdc_node_record_encode(&record, &json);
 }

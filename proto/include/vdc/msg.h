@@ -41,6 +41,8 @@
 #define VDC_MSG_TEXT_CAP (VDC_MSG_TEXT_MAX + 1)
 /* Zones that one node can serve: shares below a sixteenth of a machine are not worth a manager. */
 #define VDC_MSG_ZONES_MAX 16
+/* CPUs of one node: eight times the largest machine's. */
+#define VDC_MSG_CPUS_MAX 16384
 /* Records in one RECORDS message and bytes in one SNAPSHOT piece: far below VDC_FRAME_MAX. */
 #define VDC_MSG_RECORDS_MAX 256
 #define VDC_MSG_PIECE_MAX (UINT32_C(256) << 10)
@@ -292,8 +294,9 @@ struct vdc_msg {
 const char *vdc_msg_kind_name(enum vdc_msg_kind kind);
 /* Appends the encoded frame body to buf. What does not fit a bound is a defect of the caller. */
 void vdc_msg_encode(const struct vdc_msg *msg, struct vdc_buf *buf);
-/* Decodes and checks one frame body from outside: names, ids, enums, bounds. INVALID or TOO_LARGE with
- * the field in err; msg is then empty. On OK the caller calls vdc_msg_deinit(). */
+/* Decodes and checks one frame body from outside: names, ids, enums, bounds, texts (printable UTF-8;
+ * those that are only for people are repaired instead of refused). INVALID, TOO_LARGE or UNSUPPORTED
+ * with the field in err; msg is then empty. On OK the caller calls vdc_msg_deinit(). */
 enum vdc_rc vdc_msg_decode(const void *data, size_t len, struct vdc_msg *msg,
                            struct vdc_err *err) VDC_MUST_USE;
 void vdc_msg_deinit(struct vdc_msg *msg);
