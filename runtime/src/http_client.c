@@ -147,7 +147,9 @@ static void complete_call(struct client_conn *conn)
     http_message_init(&conn->message, false, VDC_HTTP_BODY_MAX);
     conn->used = true;
     conn->idle_until = vdc_mono_add(vdc_clock_mono(), (int64_t)VDC_HTTP_CLIENT_IDLE_MS * VDC_MS);
-    if (!message.keep_alive) {
+    /* An answer that came before all of the question had gone out: the rest of it is still queued, and
+     * the next question would stand behind it. */
+    if (!message.keep_alive || (conn->up && vdc_tls_queued(conn->tls) > 0)) {
         close_conn(conn);
     }
     struct vdc_http_header headers[VDC_HTTP_HEADERS_MAX];

@@ -97,13 +97,17 @@ static void arrange_fds(const struct child_plan *plan, int report)
         }
     }
     /* Everything below is ours to overwrite now; everything above goes at exec. */
-    close_range(0, (unsigned)plan->above - 1, 0);
+    if (close_range(0, (unsigned)plan->above - 1, 0) != 0) {
+        fail_child(report, "close descriptors");
+    }
     for (size_t i = 0; i < count; i++) {
         if (dup2(high[i], as[i]) < 0) {
             fail_child(report, "place a descriptor");
         }
     }
-    close_range((unsigned)plan->above, UINT_MAX, CLOSE_RANGE_CLOEXEC);
+    if (close_range((unsigned)plan->above, UINT_MAX, CLOSE_RANGE_CLOEXEC) != 0) {
+        fail_child(report, "close descriptors");
+    }
 }
 
 VDC_NORETURN static void run_child(const struct child_plan *plan)
@@ -164,6 +168,12 @@ static void close_fd(int fd)
     }
 }
 
+static void reap(pid_t pid)
+{
+    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) {
+    }
+}
+
 /* Waits until exec has closed the pipe or the child has said what failed. */
 static enum vdc_rc await_exec(int fd, pid_t pid, const char *path, struct vdc_err *err)
 {
@@ -175,8 +185,7 @@ static enum vdc_rc await_exec(int fd, pid_t pid, const char *path, struct vdc_er
     if (got == 0) {
         return VDC_RC_OK;
     }
-    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) {
-    }
+    reap(pid);
     if (got != (ssize_t)sizeof(failure)) {
         return vdc_err_set(err, VDC_RC_IO, "start %s: the child ended before exec", path);
     }
@@ -283,6 +292,11 @@ enum vdc_rc vdc_spawn(const struct vdc_spawn_config *config, struct vdc_proc *pr
     if (rc == VDC_RC_OK) {
         char state;
         rc = read_stat(proc->pid, &state, &proc->start_time, err);
+        if (rc != VDC_RC_OK) { /* nobody could name it later: it must not live on unknown */
+            kill(proc->pid, SIGKILL);
+            reap(proc->pid);
+            *proc = (struct vdc_proc){0};
+        }
     }
     return rc;
 }

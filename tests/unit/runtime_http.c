@@ -779,3 +779,70 @@ Test(http_client, forgets_a_call_that_is_cancelled)
     vdc_http_client_destroy(client);
     close_world(&w);
 }
+
+/* A server that answers as soon as the first bytes are there, and then reads no more. */
+struct hasty {
+    int connections;
+    struct vdc_tls *tls[4];
+};
+
+static void hasty_on_data(void *data, struct vdc_tls *tls, const uint8_t *bytes, size_t len)
+{
+    (void)data;
+    (void)bytes;
+    (void)len;
+    static const char answer[] = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    cr_assert_eq(vdc_tls_write(tls, answer, sizeof(answer) - 1), VDC_RC_OK);
+    vdc_tls_pause(tls);
+}
+
+static void hasty_on_down(void *data, struct vdc_tls *tls, const struct vdc_err *why)
+{
+    (void)data;
+    (void)tls;
+    (void)why;
+}
+
+static const struct vdc_tls_handlers hasty_handlers = {.on_data = hasty_on_data,
+                                                       .on_down = hasty_on_down};
+
+static void hasty_on_accept(void *data, struct vdc_tls *tls)
+{
+    struct hasty *hasty = data;
+    hasty->tls[hasty->connections++] = tls;
+    vdc_tls_set_handlers(tls, &hasty_handlers, hasty);
+}
+
+Test(http_client, asks_nothing_behind_a_question_that_was_answered_before_it_was_out)
+{
+    struct world w;
+    struct hasty hasty = {0};
+    struct vdc_tls_listener *listener;
+    open_world(&w);
+    struct vdc_tls_listen_config listen = {
+        .address = "127.0.0.1:0", .on_accept = hasty_on_accept, .data = &hasty};
+    cr_assert_eq(vdc_tls_listen(w.manager, &listen, &listener, NULL), VDC_RC_OK);
+    struct vdc_http_client *client = vdc_http_client_create(w.user);
+    size_t len = 32u << 20; /* more than the kernel keeps on the way */
+    vdc_autofree char *body = vdc_calloc(1, len);
+    struct vdc_http_call_config config = {.method = VDC_HTTP_POST,
+                                          .address = test_address(vdc_tls_listener_port(listener)),
+                                          .target = "/who",
+                                          .body = body,
+                                          .body_len = len};
+    for (int i = 1; i <= 2; i++) {
+        struct call call = {0};
+        cr_assert_eq(vdc_http_client_send(client, &config, on_done, &call, NULL, NULL), VDC_RC_OK);
+        cr_assert(test_run_until(&w.t, &call.done));
+        cr_assert_eq(call.rc, VDC_RC_OK, "%s", call.why.text);
+        cr_assert_str_eq(call.body, "ok");
+        cr_assert_eq(hasty.connections, i);
+        config.body_len = 2;
+    }
+    vdc_http_client_destroy(client);
+    for (int i = 0; i < hasty.connections; i++) {
+        vdc_tls_abort(hasty.tls[i]);
+    }
+    vdc_tls_listener_close(listener);
+    close_world(&w);
+}
