@@ -13,6 +13,7 @@
 
 #include <vdc/base.h>
 #include <vdc/monitor_protocol.h>
+#include <vdc/utf8.h>
 
 static const char *const migration_status_texts[] = {
 #define X(name, text) text,
@@ -111,18 +112,14 @@ static json_int_t to_json_int(uint64_t value)
 }
 
 /* Texts from outside (QEMU's error messages) may hold bytes that are no UTF-8, which jansson
- * refuses: those become '?'. */
+ * refuses: then they are repaired. */
 static json_t *to_json_text(const char *text)
 {
     json_t *value = json_string(text);
     if (value == NULL) {
-        vdc_autofree char *ascii = vdc_strdup(text);
-        for (char *at = ascii; *at != '\0'; at++) {
-            if ((unsigned char)*at >= 0x80) {
-                *at = '?';
-            }
-        }
-        value = json_string(ascii);
+        vdc_autofree char *repaired = vdc_strdup(text);
+        vdc_text_make_printable(repaired);
+        value = json_string(repaired);
     }
     VDC_ASSERT(value != NULL);
     return value;

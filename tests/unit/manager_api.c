@@ -306,7 +306,7 @@ Test(manager_api, texts_that_were_cut_inside_a_character_are_shown)
     struct vdc_http_request request;
     ask(&request, VDC_HTTP_GET, "/v1/partitions/web/explain", "");
     cr_assert_eq(world.status, 200);
-    cr_assert_str_eq(answered("verdict"), "placed by somebody caf?");
+    cr_assert_str_eq(answered("verdict"), "placed by somebody caf");
 }
 
 Test(manager_api, operations_show_them_too)
@@ -315,7 +315,7 @@ Test(manager_api, operations_show_them_too)
     ask(&request, VDC_HTTP_GET, "/v1/operations", "");
     const json_t *items = json_object_get(world.json, "items");
     cr_assert_str_eq(json_string_value(json_object_get(json_array_get(items, 0), "verdict")),
-                     "placed by somebody caf?");
+                     "placed by somebody caf");
 }
 
 Test(manager_api, pointers_of_mistakes_are_escaped)

@@ -219,8 +219,8 @@ bool spec_read_policy(struct vdc_http_request *request, char **text);
 
 /* ---- render.c: new references ---- */
 
-/* A JSON text of what may hold user input that was cut in the middle of a character: each byte that is
- * not UTF-8 becomes "?". Never NULL. */
+/* A JSON text of what may hold user input that was cut in the middle of a character: what is no UTF-8
+ * is repaired (vdc/utf8.h). Never NULL. */
 json_t *render_text(const char *text);
 json_t *render_operation(const struct vdc_operation_record *record);
 json_t *render_partition(const struct vdc_zone_partition_info *info);

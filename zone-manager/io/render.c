@@ -2,6 +2,8 @@
 /* The resources of the REST API as JSON (docs/api.md). */
 #include <string.h>
 
+#include <vdc/utf8.h>
+
 #include "manager.h"
 
 static void set_text(json_t *object, const char *name, const char *text)
@@ -62,38 +64,16 @@ static json_t *labels_json(const struct vdc_label *labels, size_t count)
     return object;
 }
 
-/* Bytes of a UTF-8 sequence that begins with `first`; 0: none does. */
-static size_t sequence_len(unsigned char first)
-{
-    return first < 0x80                     ? 1
-           : first >= 0xc2 && first <= 0xdf ? 2
-           : first >= 0xe0 && first <= 0xef ? 3
-           : first >= 0xf0 && first <= 0xf4 ? 4
-                                            : 0;
-}
-
 json_t *render_text(const char *text)
 {
     json_t *whole = json_string(text);
-    if (whole != NULL) {
-        return whole;
+    if (whole == NULL) {
+        vdc_autofree char *repaired = vdc_strdup(text);
+        vdc_text_make_printable(repaired);
+        whole = json_string(repaired);
     }
-    struct vdc_buf clean = {0};
-    for (size_t left = strlen(text), len; left > 0; text += len, left -= len) {
-        len = sequence_len((unsigned char)text[0]);
-        json_t *piece = len > 0 && len <= left ? json_stringn(text, len) : NULL;
-        if (piece != NULL) {
-            vdc_buf_append(&clean, text, len);
-        } else {
-            vdc_buf_puts(&clean, "?");
-            len = 1;
-        }
-        json_decref(piece);
-    }
-    json_t *rest = json_string(vdc_buf_text(&clean));
-    VDC_ASSERT(rest != NULL);
-    vdc_buf_deinit(&clean);
-    return rest;
+    VDC_ASSERT(whole != NULL);
+    return whole;
 }
 
 json_t *render_operation(const struct vdc_operation_record *record)
