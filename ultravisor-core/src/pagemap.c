@@ -3,152 +3,12 @@
  * One function, set_range(), makes every change: it walks the tiers, splits what it changes in part
  * and merges what became free whole. Taking and freeing differ only in the value that they write.
  * Runs of whole entries are written at once and their bitmaps changed word by word, because nearly
- * every guest has an odd edge of some hundred entries.
- *
- * An entry: 0 free, 1 + owner, ABSENT, or SPLIT | table number.
+ * every guest has an odd edge of some hundred entries. Searching is in pagemap_find.c.
  */
-#include "pagemap.h"
-
 #include <string.h>
 #include <wchar.h>
 
-#include <vdc/base.h>
-
-#define FREE UINT32_C(0)
-#define ABSENT UINT32_C(0x7fffffff)
-#define SPLIT UINT32_C(0x80000000)
-#define NO_TABLE UINT32_MAX
-#define TABLE_WORDS (PAGE_FANOUT / 64)
-
-struct page_table {
-    uint32_t entry[PAGE_FANOUT];
-    uint64_t free[TABLE_WORDS];  /* bit: free whole */
-    uint64_t has4k[TABLE_WORDS]; /* tier 1 only; bit: split, with a free entry */
-    uint32_t free_len;
-    uint32_t has4k_len;
-    uint32_t split_len;
-    uint32_t next_unused;
-    bool tier1;
-};
-
-static void bit_put(uint64_t *words, uint32_t i, bool on)
-{
-    uint64_t bit = UINT64_C(1) << (i % 64);
-    words[i / 64] = on ? words[i / 64] | bit : words[i / 64] & ~bit;
-}
-
-static bool bit_get(const uint64_t *words, uint32_t i)
-{
-    return (words[i / 64] >> (i % 64) & 1) != 0;
-}
-
-/* The mask of the bits of word `w` that lie in [first, end). */
-static uint64_t word_mask(uint32_t w, uint32_t first, uint32_t end)
-{
-    uint64_t mask = UINT64_MAX;
-    if (first > w * 64) {
-        mask &= UINT64_MAX << (first - w * 64);
-    }
-    if (end < (w + 1) * 64) {
-        mask &= UINT64_MAX >> ((w + 1) * 64 - end);
-    }
-    return mask;
-}
-
-/* Writes the bits [first, end), which are not none. */
-static void bits_put(uint64_t *words, uint32_t first, uint32_t end, bool on)
-{
-    for (uint32_t w = first / 64; w <= (end - 1) / 64; w++) {
-        uint64_t mask = word_mask(w, first, end);
-        words[w] = on ? words[w] | mask : words[w] & ~mask;
-    }
-}
-
-/* Whether the bits [first, end), which are not none, are all set. */
-static bool bits_all(const uint64_t *words, uint32_t first, uint32_t end)
-{
-    for (uint32_t w = first / 64; w <= (end - 1) / 64; w++) {
-        uint64_t mask = word_mask(w, first, end);
-        if ((words[w] & mask) != mask) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* The lowest bit at or behind `from` that is set (`flip` 0) or clear (`flip` UINT64_MAX); the number
- * of bits: none. */
-static uint32_t bit_next(const uint64_t *words, uint32_t words_len, uint32_t from, uint64_t flip)
-{
-    uint32_t w = from / 64;
-    if (w >= words_len) {
-        return words_len * 64;
-    }
-    uint64_t word = (words[w] ^ flip) & UINT64_MAX << (from % 64);
-    while (word == 0) {
-        if (++w == words_len) {
-            return words_len * 64;
-        }
-        word = words[w] ^ flip;
-    }
-    return w * 64 + (uint32_t)__builtin_ctzll(word);
-}
-
-/* Lowest set bit, UINT32_MAX: none. */
-static uint32_t bit_first(const uint64_t *words, uint32_t words_len)
-{
-    uint32_t bit = bit_next(words, words_len, 0, 0);
-    return bit == words_len * 64 ? UINT32_MAX : bit;
-}
-
-/* A run of set bits: the lowest one of at least `want`, else the longest (of equals the lowest).
- * Returns its length, at most `want`; 0: no bit is set. Goes through the words once, clearing each
- * run in the copy of its word; a run at a word's end may go on in the next. */
-static uint32_t find_run(const uint64_t *words, uint32_t words_len, uint32_t want, uint32_t *first)
-{
-    uint32_t longest = 0;
-    uint32_t open = 0; /* length of the run that reaches the end of the word before */
-    for (uint32_t w = 0; w < words_len && longest < want; w++) {
-        uint64_t word = words[w];
-        if (word == UINT64_MAX) {
-            open += 64;
-            if (open > longest) {
-                longest = open;
-                *first = (w + 1) * 64 - open;
-            }
-            continue;
-        }
-        uint32_t low = (uint32_t)__builtin_ctzll(~word);
-        if (open + low > longest) {
-            longest = open + low;
-            *first = w * 64 - open;
-        }
-        word &= word + 1; /* the run at the beginning is done */
-        open = (uint32_t)__builtin_clzll(~word);
-        while (word != 0 && longest < want) {
-            uint32_t at = (uint32_t)__builtin_ctzll(word);
-            uint64_t above = ~(word >> at);
-            uint32_t len = (uint32_t)__builtin_ctzll(above);
-            if (len > longest) {
-                longest = len;
-                *first = w * 64 + at;
-            }
-            word &= word + (UINT64_C(1) << at);
-        }
-    }
-    return VDC_MIN(longest, want);
-}
-
-static bool is_split(uint32_t entry)
-{
-    return (entry & SPLIT) != 0;
-}
-
-static struct page_table *table_of(const struct pagemap *map, uint32_t entry)
-{
-    VDC_ASSERT(is_split(entry));
-    return map->tables[entry & ~SPLIT];
-}
+#include "pagemap_table.h"
 
 static void entries_fill(uint32_t *entries, uint32_t count, uint32_t value)
 {
@@ -157,30 +17,11 @@ static void entries_fill(uint32_t *entries, uint32_t count, uint32_t value)
     (void)wmemset((wchar_t *)entries, (wchar_t)value, count);
 }
 
-static void child_set(struct pagemap *map, struct page_table *table, uint32_t i, uint32_t entry)
-{
-    uint32_t old = table->entry[i];
-    table->entry[i] = entry;
-    table->split_len += (uint32_t)is_split(entry) - (uint32_t)is_split(old);
-    bool was_free = old == FREE;
-    bool is_free = entry == FREE;
-    if (was_free != is_free) {
-        bit_put(table->free, i, is_free);
-        uint64_t *counter = table->tier1 ? &map->free_2m : &map->free_4k;
-        *counter = is_free ? *counter + 1 : *counter - 1;
-        table->free_len = is_free ? table->free_len + 1 : table->free_len - 1;
-    }
-}
+/* --- tables --- */
 
-static void root_set(struct pagemap *map, uint32_t i, uint32_t entry)
+static uint64_t *free_counter(struct pagemap *map, const struct page_table *table)
 {
-    bool was_free = map->root[i] == FREE;
-    bool is_free = entry == FREE;
-    map->root[i] = entry;
-    if (was_free != is_free) {
-        bit_put(map->root_free, i, is_free);
-        map->free_1g = is_free ? map->free_1g + 1 : map->free_1g - 1;
-    }
+    return table->tier1 ? &map->free_2m : &map->free_4k;
 }
 
 /* A table whose entries are all `fill` (no split). Its free entries are counted in the map. */
@@ -195,32 +36,17 @@ static uint32_t table_make(struct pagemap *map, bool tier1, uint32_t fill)
         map->tables_unused = map->tables[number]->next_unused;
     }
     struct page_table *table = map->tables[number];
-    entries_fill(table->entry, PAGE_FANOUT, fill);
     memset(table->free, fill == FREE ? 0xff : 0, sizeof(table->free));
     memset(table->has4k, 0, sizeof(table->has4k));
     table->free_len = fill == FREE ? PAGE_FANOUT : 0;
     table->has4k_len = 0;
     table->split_len = 0;
     table->tier1 = tier1;
-    uint64_t *counter = tier1 ? &map->free_2m : &map->free_4k;
-    *counter += table->free_len;
-    return number | SPLIT;
-}
-
-/* Gives a table and those below it back; what is free in them is no longer counted. */
-static void table_drop(struct pagemap *map, uint32_t entry)
-{
-    struct page_table *table = table_of(map, entry);
-    for (uint32_t i = 0; table->split_len > 0 && i < PAGE_FANOUT; i++) {
-        if (is_split(table->entry[i])) {
-            table_drop(map, table->entry[i]);
-            child_set(map, table, i, ABSENT);
-        }
+    if (fill != FREE) {
+        entries_fill(table->entry, PAGE_FANOUT, fill);
     }
-    uint64_t *counter = table->tier1 ? &map->free_2m : &map->free_4k;
-    *counter -= table->free_len;
-    table->next_unused = map->tables_unused;
-    map->tables_unused = entry & ~SPLIT;
+    *free_counter(map, table) += table->free_len;
+    return number | SPLIT;
 }
 
 static void has4k_put(struct page_table *table, uint32_t i, bool on)
@@ -231,107 +57,156 @@ static void has4k_put(struct page_table *table, uint32_t i, bool on)
     }
 }
 
-/* Sets the entries [first, first + count) of a table, dropping tables below them. Either all of them
- * are free or none is, and that changes: what is taken was free, what is freed had an owner. */
-static void children_set(struct pagemap *map, struct page_table *table, uint32_t first,
-                         uint32_t count, uint32_t value)
+/* Gives a table without splits back; what is free in it is no longer counted. */
+static void table_unmake(struct pagemap *map, uint32_t entry)
 {
-    for (uint32_t i = first; table->split_len > 0 && i < first + count; i++) {
-        if (is_split(table->entry[i])) {
-            table_drop(map, table->entry[i]);
-            child_set(map, table, i, ABSENT);
+    struct page_table *table = table_of(map, entry);
+    VDC_ASSERT(table->split_len == 0);
+    *free_counter(map, table) -= table->free_len;
+    table->next_unused = map->tables_unused;
+    map->tables_unused = entry & ~SPLIT;
+}
+
+/* Gives back the tables below the entries [first, end), which then are owned by nobody known. */
+static void unsplit(struct pagemap *map, struct page_table *table, uint32_t first, uint32_t end)
+{
+    for (uint32_t i = first; table->split_len > 0 && i < end; i++) {
+        if (is_split(table_entry(table, i))) {
+            table_unmake(map, table->entry[i]);
+            table->entry[i] = ABSENT;
+            table->split_len--;
             has4k_put(table, i, false);
         }
     }
+}
+
+/* Sets the entries [first, end) of a table, dropping tables below them. Either all of them are free
+ * or none is, and that changes: what is taken was free, what is freed had an owner. */
+static void children_set(struct pagemap *map, struct page_table *table, uint32_t first,
+                         uint32_t end, uint32_t value)
+{
+    uint32_t count = end - first;
     bool is_free = value == FREE;
-    VDC_ASSERT((table->entry[first] == FREE) != is_free);
-    uint64_t *counter = table->tier1 ? &map->free_2m : &map->free_4k;
-    table->free_len = is_free ? table->free_len + count : table->free_len - count;
-    *counter = is_free ? *counter + count : *counter - count;
-    bits_put(table->free, first, first + count, is_free);
-    entries_fill(&table->entry[first], count, value);
+    unsplit(map, table, first, end);
+    VDC_ASSERT(bit_get(table->free, first) != is_free);
+    if (is_free) {
+        table->free_len += count;
+        *free_counter(map, table) += count;
+        bits_set(table->free, first, end);
+    } else {
+        table->free_len -= count;
+        *free_counter(map, table) -= count;
+        bits_clear(table->free, first, end);
+        entries_fill(&table->entry[first], count, value);
+    }
 }
 
 /* [addr, addr + bytes) within the 2 MiB of entry i. */
 static void set_part_of_2m(struct pagemap *map, struct page_table *table, uint32_t i, uint64_t addr,
                            uint64_t bytes, uint32_t value)
 {
-    uint32_t entry = table->entry[i];
+    uint32_t entry = table_entry(table, i);
     if (!is_split(entry)) {
+        if (entry == FREE) {
+            children_set(map, table, i, i + 1, ABSENT);
+        }
         entry = table_make(map, false, entry);
-        child_set(map, table, i, entry);
+        table->entry[i] = entry;
+        table->split_len++;
     }
     struct page_table *below = table_of(map, entry);
-    children_set(map, below, (uint32_t)(addr / PAGE_4K), (uint32_t)(bytes / PAGE_4K), value);
+    children_set(map, below, (uint32_t)(addr / PAGE_4K), (uint32_t)((addr + bytes) / PAGE_4K),
+                 value);
     has4k_put(table, i, below->free_len > 0);
     if (below->free_len == PAGE_FANOUT) {
-        table_drop(map, entry);
-        child_set(map, table, i, FREE);
-        has4k_put(table, i, false);
+        children_set(map, table, i, i + 1, FREE);
     }
 }
 
-/* addr is relative to the table's GiB. */
-static void set_range_in_2m(struct pagemap *map, struct page_table *table, uint64_t addr,
-                            uint64_t bytes, uint32_t value)
+/* addr is relative to the GiB i, whose table it is. */
+static void set_range_in_1g(struct pagemap *map, uint32_t i, struct page_table *table,
+                            uint64_t addr, uint64_t bytes, uint32_t value)
 {
     while (bytes > 0) {
-        uint32_t i = (uint32_t)(addr / PAGE_2M);
+        uint32_t first = (uint32_t)(addr / PAGE_2M);
+        uint32_t end = first + 1;
         uint64_t inside = addr % PAGE_2M;
         uint64_t part;
         if (inside == 0 && bytes >= PAGE_2M) {
             part = bytes - bytes % PAGE_2M;
-            children_set(map, table, i, (uint32_t)(part / PAGE_2M), value);
+            end = first + (uint32_t)(part / PAGE_2M);
+            children_set(map, table, first, end, value);
         } else {
             part = VDC_MIN(bytes, PAGE_2M - inside);
-            set_part_of_2m(map, table, i, inside, part, value);
+            set_part_of_2m(map, table, first, inside, part, value);
+        }
+        if (bit_get(table->free, first)) {
+            pagemap_note_run(map, i, first, end);
         }
         addr += part;
         bytes -= part;
     }
 }
 
-/* What the root knows of the split GiB i. */
-static void root_note(struct pagemap *map, uint32_t i, uint32_t run_2m, bool has4k)
+/* --- the root --- */
+
+/* Gives back the table of the split GiB i, which then is owned by nobody known. */
+static void root_unsplit(struct pagemap *map, uint32_t i)
 {
-    map->root_run[i] = (uint16_t)run_2m;
-    bit_put(map->root_has2m, i, run_2m > 0);
-    bit_put(map->root_has4k, i, has4k);
+    unsplit(map, table_of(map, map->root[i]), 0, PAGE_FANOUT);
+    table_unmake(map, map->root[i]);
+    map->root[i] = ABSENT;
+    map->run_bound[i] = 0;
+    bit_put(map->root_split, i, false);
+    bit_put(map->root_has2m, i, false);
+    bit_put(map->root_has4k, i, false);
 }
 
-/* Sets whole GiBs [first, first + count), dropping tables below them: as children_set. */
-static void roots_set(struct pagemap *map, uint32_t first, uint32_t count, uint32_t value)
+/* Sets whole GiBs [first, end), dropping tables below them: as children_set. */
+static void roots_set(struct pagemap *map, uint32_t first, uint32_t end, uint32_t value)
 {
-    for (uint32_t i = first; i < first + count; i++) {
-        if (is_split(map->root[i])) {
-            table_drop(map, map->root[i]);
-            root_note(map, i, 0, false);
+    bool is_free = value == FREE;
+    if (!bits_none(map->root_split, first, end, 0)) {
+        for (uint32_t i = first; i < end; i++) {
+            if (bit_get(map->root_split, i)) {
+                root_unsplit(map, i);
+            }
         }
     }
-    bool is_free = value == FREE;
-    VDC_ASSERT((map->root[first] == FREE) != is_free);
-    map->free_1g = is_free ? map->free_1g + count : map->free_1g - count;
-    bits_put(map->root_free, first, first + count, is_free);
-    entries_fill(&map->root[first], count, value);
+    VDC_ASSERT(bit_get(map->root_free, first) != is_free);
+    if (is_free) {
+        map->free_1g += end - first;
+        bits_set(map->root_free, first, end);
+        pagemap_note_freed(map, first, end);
+    } else {
+        map->free_1g -= end - first;
+        bits_clear(map->root_free, first, end);
+        pagemap_note_taken(map, end);
+        entries_fill(&map->root[first], end - first, value);
+    }
 }
 
 /* [addr, addr + bytes) within GiB i. */
 static void set_part_of_1g(struct pagemap *map, uint32_t i, uint64_t addr, uint64_t bytes,
                            uint32_t value)
 {
-    uint32_t entry = map->root[i];
+    uint32_t entry = root_entry(map, i);
     if (!is_split(entry)) {
-        entry = table_make(map, true, entry);
-        root_set(map, i, entry);
+        if (entry == FREE) {
+            roots_set(map, i, i + 1, ABSENT);
+        }
+        map->root[i] = table_make(map, true, entry);
+        bit_put(map->root_split, i, true);
+        if (entry == FREE) {
+            pagemap_note_run(map, i, 0, PAGE_FANOUT);
+        }
     }
-    struct page_table *below = table_of(map, entry);
-    set_range_in_2m(map, below, addr, bytes, value);
+    struct page_table *below = table_of(map, map->root[i]);
+    set_range_in_1g(map, i, below, addr, bytes, value);
+    bit_put(map->root_has2m, i, below->free_len > 0);
+    bit_put(map->root_has4k, i, below->has4k_len > 0);
     if (below->free_len == PAGE_FANOUT) {
-        roots_set(map, i, 1, FREE);
-    } else {
-        uint32_t first;
-        root_note(map, i, find_run(below->free, TABLE_WORDS, PAGE_FANOUT, &first),
-                  below->has4k_len > 0);
+        roots_set(map, i, i + 1, FREE);
     }
 }
 
@@ -343,7 +218,7 @@ static void set_range(struct pagemap *map, uint64_t addr, uint64_t bytes, uint32
         uint64_t part;
         if (inside == 0 && bytes >= PAGE_1G) {
             part = bytes - bytes % PAGE_1G;
-            roots_set(map, i, (uint32_t)(part / PAGE_1G), value);
+            roots_set(map, i, i + (uint32_t)(part / PAGE_1G), value);
         } else {
             part = VDC_MIN(bytes, PAGE_1G - inside);
             set_part_of_1g(map, i, inside, part, value);
@@ -353,6 +228,8 @@ static void set_range(struct pagemap *map, uint64_t addr, uint64_t bytes, uint32
     }
 }
 
+/* --- the map --- */
+
 void pagemap_init(struct pagemap *map, uint64_t bytes)
 {
     VDC_ASSERT(bytes % PAGE_4K == 0);
@@ -360,8 +237,11 @@ void pagemap_init(struct pagemap *map, uint64_t bytes)
     map->roots = (uint32_t)((bytes + PAGE_1G - 1) / PAGE_1G);
     map->root_words = (map->roots + 63) / 64;
     map->root = vdc_calloc(map->roots, sizeof(map->root[0]));
-    map->root_run = vdc_calloc(map->roots, sizeof(map->root_run[0]));
+    map->run_bound = vdc_calloc(map->roots, sizeof(map->run_bound[0]));
+    map->begin_bound = vdc_calloc(map->root_words, sizeof(map->begin_bound[0]));
+    map->group_bound = vdc_calloc(map->root_words, sizeof(map->group_bound[0]));
     map->root_free = vdc_calloc(map->root_words, sizeof(uint64_t));
+    map->root_split = vdc_calloc(map->root_words, sizeof(uint64_t));
     map->root_has2m = vdc_calloc(map->root_words, sizeof(uint64_t));
     map->root_has4k = vdc_calloc(map->root_words, sizeof(uint64_t));
     for (uint32_t i = 0; i < map->roots; i++) {
@@ -377,7 +257,10 @@ void pagemap_deinit(struct pagemap *map)
     }
     free(map->tables);
     free(map->root);
-    free(map->root_run);
+    free(map->run_bound);
+    free(map->begin_bound);
+    free(map->group_bound);
+    free(map->root_split);
     free(map->root_free);
     free(map->root_has2m);
     free(map->root_has4k);
@@ -390,14 +273,14 @@ uint32_t pagemap_owner(const struct pagemap *map, uint64_t addr, unsigned *steps
     uint32_t entry = ABSENT;
     if (addr < map->bytes) {
         count = 1;
-        entry = map->root[addr / PAGE_1G];
+        entry = root_entry(map, (uint32_t)(addr / PAGE_1G));
         if (is_split(entry)) {
             count = 2;
-            entry = table_of(map, entry)->entry[addr % PAGE_1G / PAGE_2M];
+            entry = table_entry(table_of(map, entry), addr % PAGE_1G / PAGE_2M);
         }
         if (is_split(entry)) {
             count = 3;
-            entry = table_of(map, entry)->entry[addr % PAGE_2M / PAGE_4K];
+            entry = table_entry(table_of(map, entry), addr % PAGE_2M / PAGE_4K);
         }
     }
     if (steps != NULL) {
@@ -419,65 +302,11 @@ uint64_t pagemap_largest_free(const struct pagemap *map)
     return map->free_2m > 0 ? PAGE_2M : map->free_4k > 0 ? PAGE_4K : 0;
 }
 
-/* A run of 2 MiB blocks, less than 1 GiB: the lowest split GiB that has a run long enough; else a
- * GiB is split; else the longest run that there is. So memory breaks into few pieces, and what is
- * free in the edges of others serves the next edge. */
-static uint64_t find_2m(const struct pagemap *map, uint64_t bytes, uint64_t *addr)
-{
-    uint32_t want = (uint32_t)VDC_MIN(bytes / PAGE_2M, PAGE_FANOUT);
-    uint32_t longest = 0;
-    uint32_t i = 0;
-    uint32_t at = bit_next(map->root_has2m, map->root_words, 0, 0);
-    while (longest < want && at < map->root_words * 64) {
-        if (map->root_run[at] > longest) {
-            longest = map->root_run[at];
-            i = at;
-        }
-        at = bit_next(map->root_has2m, map->root_words, at + 1, 0);
-    }
-    if (longest < want && map->free_1g > 0) {
-        *addr = bit_first(map->root_free, map->root_words) * PAGE_1G;
-        return want * PAGE_2M;
-    }
-    VDC_ASSERT(longest > 0);
-    uint32_t j = 0;
-    uint32_t run = find_run(table_of(map, map->root[i])->free, TABLE_WORDS, want, &j);
-    *addr = i * PAGE_1G + j * PAGE_2M;
-    return run * PAGE_2M;
-}
-
-/* Blocks of 4 KiB come from what is split already, so that large blocks stay whole. */
-static uint64_t find_4k(const struct pagemap *map, uint64_t bytes, uint64_t *addr)
-{
-    uint32_t i = bit_first(map->root_has4k, map->root_words);
-    if (i == UINT32_MAX) {
-        (void)find_2m(map, PAGE_2M, addr);
-        return VDC_MIN(bytes, PAGE_2M);
-    }
-    const struct page_table *table = table_of(map, map->root[i]);
-    uint32_t j = bit_first(table->has4k, TABLE_WORDS);
-    const struct page_table *below = table_of(map, table->entry[j]);
-    uint32_t k = bit_first(below->free, TABLE_WORDS);
-    uint32_t run = bit_next(below->free, TABLE_WORDS, k, UINT64_MAX) - k;
-    *addr = i * PAGE_1G + j * PAGE_2M + k * PAGE_4K;
-    return VDC_MIN(run * PAGE_4K, bytes);
-}
-
 void pagemap_take_next(struct pagemap *map, uint64_t bytes, uint64_t page, uint32_t owner,
                        uint64_t *addr, uint64_t *taken)
 {
     VDC_ASSERT(bytes > 0 && bytes % page == 0 && bytes <= pagemap_free_in(map, page));
-    if (bytes >= PAGE_1G && map->free_1g > 0) {
-        uint32_t first = 0;
-        uint32_t want = (uint32_t)VDC_MIN(bytes / PAGE_1G, map->roots);
-        *taken = find_run(map->root_free, map->root_words, want, &first) * PAGE_1G;
-        *addr = first * PAGE_1G;
-    } else if (bytes >= PAGE_2M && map->free_1g + map->free_2m > 0) {
-        *taken = find_2m(map, bytes, addr);
-    } else {
-        VDC_ASSERT(page == PAGE_4K);
-        *taken = find_4k(map, bytes, addr);
-    }
+    *taken = pagemap_find(map, bytes, page, addr);
     pagemap_take(map, *addr, *taken, owner);
 }
 
@@ -486,12 +315,13 @@ static bool table_range_is(const struct pagemap *map, const struct page_table *t
 {
     if (value == FREE && addr % page == 0 && bytes % page == 0) {
         /* A split entry is never free whole: it would have been merged. */
-        return bits_all(table->free, (uint32_t)(addr / page), (uint32_t)((addr + bytes) / page));
+        return bits_none(table->free, (uint32_t)(addr / page), (uint32_t)((addr + bytes) / page),
+                         UINT64_MAX);
     }
     while (bytes > 0) {
         uint64_t inside = addr % page;
         uint64_t part = VDC_MIN(bytes, page - inside);
-        uint32_t entry = table->entry[addr / page];
+        uint32_t entry = table_entry(table, (uint32_t)(addr / page));
         if (is_split(entry)) {
             if (!table_range_is(map, table_of(map, entry), PAGE_4K, inside, part, value)) {
                 return false;
@@ -515,7 +345,7 @@ bool pagemap_range_is(const struct pagemap *map, uint64_t addr, uint64_t bytes, 
     while (bytes > 0) {
         uint64_t inside = addr % PAGE_1G;
         uint64_t part = VDC_MIN(bytes, PAGE_1G - inside);
-        uint32_t entry = map->root[addr / PAGE_1G];
+        uint32_t entry = root_entry(map, (uint32_t)(addr / PAGE_1G));
         if (is_split(entry)) {
             if (!table_range_is(map, table_of(map, entry), PAGE_2M, inside, part, value)) {
                 return false;
@@ -542,100 +372,4 @@ void pagemap_free(struct pagemap *map, uint64_t addr, uint64_t bytes)
     VDC_ASSERT(bytes <= map->bytes - map->free_bytes);
     set_range(map, addr, bytes, FREE);
     map->free_bytes += bytes;
-}
-
-struct tally {
-    uint64_t free_1g;
-    uint64_t free_2m;
-    uint64_t free_4k;
-    uint32_t tables;
-    const char *wrong;
-};
-
-/* Counts a table's free entries and judges its bitmaps; returns its free entries. */
-static uint32_t tally_table(const struct pagemap *map, uint32_t entry, bool tier1,
-                            uint32_t *has4k_len, struct tally *tally)
-{
-    const struct page_table *table = table_of(map, entry);
-    uint32_t free_len = 0;
-    *has4k_len = 0;
-    tally->tables++;
-    if (table->tier1 != tier1) {
-        tally->wrong = "a table hangs at the wrong tier";
-        return 0;
-    }
-    for (uint32_t i = 0; i < PAGE_FANOUT; i++) {
-        bool is_free = table->entry[i] == FREE;
-        bool has4k = false;
-        free_len += is_free;
-        if (is_split(table->entry[i])) {
-            uint32_t ignored;
-            uint32_t below = tally_table(map, table->entry[i], false, &ignored, tally);
-            has4k = below > 0;
-            tally->wrong =
-                below == PAGE_FANOUT ? "a free 2 MiB table was not merged" : tally->wrong;
-        }
-        *has4k_len += has4k;
-        if (bit_get(table->free, i) != is_free || bit_get(table->has4k, i) != has4k) {
-            tally->wrong = "a table's bitmap differs from its entries";
-        }
-    }
-    uint64_t *counter = tier1 ? &tally->free_2m : &tally->free_4k;
-    *counter += free_len;
-    if (table->free_len != free_len || table->has4k_len != *has4k_len) {
-        tally->wrong = "a table's counters differ from its entries";
-    }
-    return free_len;
-}
-
-/* The longest run of free entries, by looking at each. */
-static uint32_t tally_run(const struct page_table *table)
-{
-    uint32_t longest = 0;
-    uint32_t run = 0;
-    for (uint32_t i = 0; i < PAGE_FANOUT; i++) {
-        run = table->entry[i] == FREE ? run + 1 : 0;
-        longest = VDC_MAX(longest, run);
-    }
-    return longest;
-}
-
-enum vdc_rc pagemap_check(const struct pagemap *map, struct vdc_err *err)
-{
-    struct tally tally = {0};
-    for (uint32_t i = 0; i < map->roots; i++) {
-        uint32_t free_len = 0;
-        uint32_t has4k_len = 0;
-        uint32_t run = 0;
-        bool is_free = map->root[i] == FREE;
-        tally.free_1g += is_free;
-        if (is_split(map->root[i])) {
-            run = tally_run(table_of(map, map->root[i]));
-            free_len = tally_table(map, map->root[i], true, &has4k_len, &tally);
-            tally.wrong =
-                free_len == PAGE_FANOUT ? "a free 1 GiB table was not merged" : tally.wrong;
-        }
-        if (bit_get(map->root_free, i) != is_free ||
-            bit_get(map->root_has2m, i) != (free_len > 0) ||
-            bit_get(map->root_has4k, i) != (has4k_len > 0) || map->root_run[i] != run) {
-            tally.wrong = "the root's bitmaps or runs differ from its entries";
-        }
-    }
-    uint32_t unused = 0;
-    for (uint32_t t = map->tables_unused; t != NO_TABLE; t = map->tables[t]->next_unused) {
-        unused++;
-    }
-    if (tally.tables + unused != map->tables_len) {
-        tally.wrong = "tables were lost";
-    }
-    uint64_t free_bytes =
-        tally.free_1g * PAGE_1G + tally.free_2m * PAGE_2M + tally.free_4k * PAGE_4K;
-    if (tally.free_1g != map->free_1g || tally.free_2m != map->free_2m ||
-        tally.free_4k != map->free_4k || free_bytes != map->free_bytes) {
-        tally.wrong = "the free counters differ from the entries";
-    }
-    if (tally.wrong != NULL) {
-        return vdc_err_set(err, VDC_RC_INTERNAL, "page map: %s", tally.wrong);
-    }
-    return VDC_RC_OK;
 }

@@ -14,7 +14,7 @@
  * and not on history: equal states make equal choices.
  *
  * Each tier has bitmaps of what is free, so free runs of a size are found by scanning words, 64
- * blocks at a time, and the root knows the longest free run in each split GiB.
+ * blocks at a time, and bounds of the runs' lengths say where there is nothing to find.
  */
 #ifndef VDC_PAGEMAP_H
 #define VDC_PAGEMAP_H
@@ -45,10 +45,14 @@ struct pagemap {
     uint32_t roots;       /* entries of tier 0 */
     uint32_t root_words;  /* words of each bitmap over them */
     uint32_t *root;       /* entries */
-    uint16_t *root_run;   /* of a split entry: longest run of free 2 MiB entries; else 0 */
     uint64_t *root_free;  /* bit: free whole */
+    uint64_t *root_split; /* bit: split */
     uint64_t *root_has2m; /* bit: split, with a free 2 MiB entry */
     uint64_t *root_has4k; /* bit: split, with a free 4 KiB entry somewhere below */
+    /* What no run is longer than, so that searches skip (pagemap_find.c): */
+    uint16_t *run_bound;   /* of free 2 MiB entries in a split entry */
+    uint16_t *group_bound; /* the same in all 64 of a word */
+    uint16_t *begin_bound; /* of free entries of tier 0 that begin in a word */
     struct page_table **tables;
     size_t tables_cap;
     uint32_t tables_len;
