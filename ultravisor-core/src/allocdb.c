@@ -13,10 +13,8 @@
 
 #include <string.h>
 
-#include "allocdb_internal.h"
+#include "ops.h"
 #include "tx_codec.h"
-
-#define ull(x) ((unsigned long long)(x))
 
 /* Operations for which memory is asked for ahead: more would only push each other out. */
 #define PREFETCH_OPS_MAX 16u
@@ -24,6 +22,7 @@
 
 static void slot_prefetch(const struct slot *slot)
 {
+#pragma GCC unroll 16
     for (size_t at = 0; at < sizeof(*slot); at += CACHE_LINE) {
         __builtin_prefetch((const char *)slot + at, 1);
     }
@@ -107,17 +106,17 @@ static bool answer_again(const struct vdc_allocdb *db, const struct vdc_id *requ
 static void record_begin(struct vdc_buf *record, const struct vdc_tx *tx,
                          const struct vdc_tx_result *result, uint32_t ops_len)
 {
-    vdc_buf_clear(record);
-    uint8_t *to = (uint8_t *)vdc_buf_reserve(record, RECORD_HEAD_BYTES);
+    record->len = 0;
+    uint8_t *to =
+        (uint8_t *)vdc_buf_reserve(record, RECORD_HEAD_BYTES + TX_RESULT_MAX + TX_HEAD_MAX);
     to = wire_put_u32(to, RECORD_VERSION);
     to = wire_put_u32(to, (uint32_t)result->rc);
     to = wire_put_u64(to, result->sequence);
     to = wire_put_u64(to, 0);
     to = wire_put_u64(to, 0);
-    (void)wire_put(to, tx->request_id.bytes, 16);
-    record->len += RECORD_HEAD_BYTES;
-    vdc_tx_result_encode(result, record);
-    tx_encode_head(tx, ops_len, record);
+    to = wire_put(to, tx->request_id.bytes, 16);
+    to = tx_put_head(tx_put_result(to, result), tx, ops_len);
+    record->len = (size_t)((char *)to - record->data);
 }
 
 static void record_finish(const struct vdc_allocdb *db, struct vdc_buf *record)
@@ -255,12 +254,11 @@ static void stand(struct op_run *run)
     undo_forget(db, db->sequence);
 }
 
-static enum vdc_rc apply_tx(struct vdc_allocdb *db, const struct vdc_tx *tx,
+/* `result` says OK and nothing else. */
+static enum vdc_rc apply_tx(struct vdc_allocdb *db, const struct vdc_tx *tx, uint32_t zone,
                             struct vdc_tx_result *result, struct vdc_buf *record)
 {
-    struct op_run run = {
-        .db = db, .tx = tx, .zone = zone_find(db, tx->zone), .result = result, .record = record};
-    result_clear(result);
+    struct op_run run = {.db = db, .tx = tx, .zone = zone, .result = result, .record = record};
     result->sequence = db->sequence + 1;
     if (record != NULL) {
         record_begin(record, tx, result, tx->ops_len);
@@ -277,7 +275,7 @@ static enum vdc_rc apply_tx(struct vdc_allocdb *db, const struct vdc_tx *tx,
     result->sequence = 0;
     if (record != NULL) {
         vdc_buf_clear(record);
-        if (run.stored && !vdc_id_is_none(&tx->request_id)) {
+        if (run.stored && !id_is_none(&tx->request_id)) {
             result->sequence = ++db->sequence;
             raise_epoch(db, tx, zone_find(db, tx->zone));
             touched_settle(db, db->sequence);
@@ -290,7 +288,7 @@ static enum vdc_rc apply_tx(struct vdc_allocdb *db, const struct vdc_tx *tx,
 }
 
 /* Refusals that stand whatever the state holds. */
-static enum vdc_rc judge_tx(const struct vdc_allocdb *db, const struct vdc_tx *tx,
+static enum vdc_rc judge_tx(const struct vdc_allocdb *db, const struct vdc_tx *tx, uint32_t z,
                             struct vdc_tx_result *result)
 {
     struct op_run run = {.tx = tx, .result = result, .index = VDC_TX_OP_NONE};
@@ -310,7 +308,6 @@ static enum vdc_rc judge_tx(const struct vdc_allocdb *db, const struct vdc_tx *t
     if (answer_again(db, &tx->request_id, result)) {
         return result->rc;
     }
-    uint32_t z = zone_find(db, tx->zone);
     uint64_t newest = z == ZONE_NONE ? 0 : db->zones[z].pub.epoch;
     if (tx->role == VDC_ROLE_COMMAND && tx->epoch < newest) {
         return op_refuse(&run, VDC_RC_STALE, VDC_RULE_EPOCH, tx->epoch, newest,
@@ -356,18 +353,20 @@ enum vdc_rc vdc_allocdb_commit(struct vdc_allocdb *db, const struct vdc_tx *tx,
     result_clear(result);
     vdc_buf_clear(record);
     prefetch_tables(db, tx);
-    enum vdc_rc rc = judge_tx(db, tx, result);
+    uint32_t zone = zone_find(db, tx->zone);
+    enum vdc_rc rc = judge_tx(db, tx, zone, result);
     if (rc != VDC_RC_OK || result->repeated) {
         return rc;
     }
     prefetch_slots(db, tx);
-    return apply_tx(db, tx, result, record);
+    return apply_tx(db, tx, zone, result, record);
 }
 
 static enum vdc_rc replay(struct vdc_allocdb *db, const struct vdc_tx *tx,
                           const struct vdc_tx_result *first, struct vdc_err *err)
 {
-    struct vdc_tx_result result = {0};
+    struct vdc_tx_result result;
+    result_clear(&result);
     if (answer_again(db, &tx->request_id, &result)) {
         return vdc_err_set(err, VDC_RC_CORRUPT, "its request id was answered before");
     }
@@ -378,7 +377,7 @@ static enum vdc_rc replay(struct vdc_allocdb *db, const struct vdc_tx *tx,
         answers_store(&db->answers, &tx->request_id, first);
         return VDC_RC_OK;
     }
-    if (apply_tx(db, tx, &result, NULL) != VDC_RC_OK) {
+    if (apply_tx(db, tx, zone_find(db, tx->zone), &result, NULL) != VDC_RC_OK) {
         return vdc_err_set(err, VDC_RC_CORRUPT, "does not apply: %s", result.text);
     }
     return VDC_RC_OK;

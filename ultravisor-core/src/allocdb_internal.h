@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The database's state and the small changes that everything is made of. Each change in
- * allocdb_state.c keeps the bitmaps, counters and the digest right and is its own inverse's partner,
+ * zones.c, slots.c and entries.c keeps the bitmaps and counters right and is its own inverse's partner,
  * so that undoing a refused transaction is calling the partners backwards.
  *
- *     allocdb.c           a transaction from checks to record; request ids, epochs, claims
- *     allocdb_ops.c       one function per operation: judge, resolve, change with an undo entry
- *     allocdb_state.c     the changes, digest, undo
+ *     allocdb.c           a transaction from checks to record; epochs, claims
+ *     answers.c           request ids and their stored answers
+ *     ops*.c              one function per operation: judge, resolve, change with an undo entry
  *     allocdb_place.c     where CPUs and memory may lie: localities, whole cores
+ *     zones.c             CPUs, NUMA nodes, zones: the changes
+ *     slots.c             partitions with what they hold, claims: the changes
  *     entries.c           devices, volumes, ports, channels, promises: table, digest, snapshot
- *     entries_ops.c       their operations, and the transfer between zones
+ *     pagemap*.c          whose memory is whose, what is free
+ *     digest.c, undo.c    the digest of all that; taking back
  *     allocdb_snapshot.c  snapshot and restore
  *     allocdb_check.c     every invariant from nothing
  *     allocdb_read.c      readers
@@ -91,9 +94,11 @@ enum undo_kind {
     UNDO_CPU_ZONE,    /* zone = where it was, number = CPU index */
     UNDO_CPU_ASSIGN,  /* slot, number = CPU index */
     UNDO_CPU_RELEASE, /* slot, number = CPU index */
+    UNDO_CPUS_FIRST,  /* slot, which had no CPU before */
     UNDO_SHARED,      /* slot, a = what it was */
     UNDO_MEM_TAKE,    /* slot, number = NUMA index, a = addr, b = bytes */
     UNDO_MEM_FREE,    /* the same */
+    UNDO_MEM_FIRST,   /* slot, which had no memory before */
     UNDO_RUN,         /* slot, a = what it was */
     UNDO_GENERATION,  /* slot, a */
     UNDO_CONFIG,      /* slot, saved = bytes, a = length */
@@ -218,6 +223,10 @@ uint64_t zone_capacity(const struct vdc_zone_slice *slice, uint32_t pool_cpus);
 void cpu_move(struct vdc_allocdb *db, uint32_t index, uint32_t zone); /* not dedicated */
 void cpu_assign(struct vdc_allocdb *db, struct slot *slot, uint32_t index);
 void cpu_release(struct vdc_allocdb *db, struct slot *slot, uint32_t index);
+/* All CPUs that the slot will have, ascending; it has none. And all that it has. */
+void cpus_assign_first(struct vdc_allocdb *db, struct slot *slot, const uint16_t *cpus,
+                       uint32_t len);
+void cpus_release_all(struct vdc_allocdb *db, struct slot *slot);
 /* Only whose they are, for all CPUs that the slot lists. */
 void cpus_take(struct vdc_allocdb *db, const struct slot *slot);
 void cpus_give(struct vdc_allocdb *db, const struct slot *slot);
@@ -235,8 +244,15 @@ void memory_book(struct vdc_allocdb *db, struct slot *slot, uint32_t numa, uint6
 void memory_unbook(struct vdc_allocdb *db, struct slot *slot, uint32_t numa, uint64_t addr,
                    uint64_t bytes);
 
-/* An unused slot, not in any table yet, with `pub` all zero. */
-struct slot *slot_make(struct vdc_allocdb *db);
+/* Takes `bytes` of the NUMA node, which has them in blocks of `page`, for a slot that has none. */
+void memory_take_first(struct vdc_allocdb *db, struct slot *slot, uint32_t numa, uint64_t page,
+                       uint64_t bytes);
+void memory_give_all(struct vdc_allocdb *db, struct slot *slot);
+
+/* An unused slot with the fields of `create`, not in any table yet; its claim and its identity are
+ * the caller's to set. */
+struct slot *slot_make(struct vdc_allocdb *db, const struct vdc_op_partition_create *create,
+                       uint32_t zone);
 void slot_recycle(struct vdc_allocdb *db, struct slot *slot);
 void slot_set_config(struct slot *slot, const uint8_t *config, uint32_t len);
 /* What slot->identity must be. */
@@ -275,56 +291,10 @@ void undo_forget(struct vdc_allocdb *db, uint64_t sequence);
  * leaves them as they are). */
 void touched_settle(struct vdc_allocdb *db, uint64_t sequence);
 
-/* --- allocdb_ops.c --- */
-
-struct op_run {
-    struct vdc_allocdb *db;
-    const struct vdc_tx *tx;
-    uint32_t zone; /* ZONE_NONE until a zone-set makes it */
-    uint32_t index;
-    struct vdc_tx_result *result;
-    struct vdc_buf *record; /* NULL: replaying */
-    bool stored;            /* a refusal by the state: becomes the request's answer */
-};
-
-/* One operation; not OK: refused, result filled. What it changed before that is in the undo log. */
-enum vdc_rc op_apply(struct op_run *run, const struct vdc_op *op) VDC_MUST_USE;
-/* Fills a refusal. `fmt` is the sentence behind "op N name: ". */
-enum vdc_rc op_refuse(struct op_run *run, enum vdc_rc rc, enum vdc_tx_rule rule, uint64_t asked,
-                      uint64_t free, const char *fmt, ...) VDC_PRINTF(6, 7);
-void op_record(struct op_run *run, const struct vdc_op *op);
-/* The transaction's zone, which must be on this node / a partition of it, of the transaction's
- * claim if it has one / and of that generation. */
-enum vdc_rc op_find_zone(struct op_run *run, struct vdc_zone_slice **slice) VDC_MUST_USE;
-enum vdc_rc op_find_slot(struct op_run *run, const struct vdc_id *id,
-                         struct slot **out) VDC_MUST_USE;
-enum vdc_rc op_find_guarded(struct op_run *run, const struct vdc_id *id, uint64_t generation,
-                            struct slot **out) VDC_MUST_USE;
-void op_save_zone(struct vdc_allocdb *db, uint32_t zone);
-void op_move_cpu(struct vdc_allocdb *db, uint32_t index, uint32_t zone);
-enum vdc_rc op_refuse_memory(struct op_run *run, uint64_t asked, uint64_t free_bytes,
-                             uint64_t largest);
-/* Takes `bytes` of one NUMA node, which has them, and adds the runs to scratch. */
-enum vdc_rc op_take_from_numa(struct op_run *run, struct slot *slot, uint32_t numa, uint64_t bytes);
-uint64_t op_page_of(const struct slot *slot);
-/* Releases all that the partition holds and takes it out. */
-void op_destroy_slot(struct vdc_allocdb *db, struct slot *slot);
-
 /* --- allocdb_place.c --- */
 
 /* Links the CPUs of each core, after the CPUs changed. */
 void topology_rebuild(struct vdc_allocdb *db);
-/* The CPUs of an assignment that has a locality or wants whole cores, into scratch, ascending. */
-enum vdc_rc place_cpus(struct op_run *run, const struct slot *slot,
-                       const struct vdc_op_cpu_assign *assign, uint32_t *len) VDC_MUST_USE;
-/* What the caller named, or what was chosen, lies as asked. */
-enum vdc_rc judge_cpu_place(struct op_run *run, const struct slot *slot,
-                            const struct vdc_op_cpu_assign *assign) VDC_MUST_USE;
-/* Takes memory with a locality, runs into scratch. */
-enum vdc_rc place_memory(struct op_run *run, struct slot *slot,
-                         const struct vdc_op_memory_assign *assign) VDC_MUST_USE;
-enum vdc_rc judge_memory_place(struct op_run *run,
-                               const struct vdc_op_memory_assign *assign) VDC_MUST_USE;
 
 /* --- entries.c --- */
 
@@ -347,9 +317,5 @@ enum vdc_rc entries_check(const struct vdc_allocdb *db, uint64_t *numa_used, uin
 struct vdc_digest entries_digest(const struct vdc_allocdb *db);
 /* The partition that an owner in a page map stands for; NULL: none. */
 const struct vdc_partition *owner_partition(const struct vdc_allocdb *db, uint32_t owner);
-
-/* --- entries_ops.c --- */
-
-enum vdc_rc entry_op_apply(struct op_run *run, const struct vdc_op *op) VDC_MUST_USE;
 
 #endif

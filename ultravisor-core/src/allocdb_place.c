@@ -2,13 +2,11 @@
 /*
  * Where CPUs and memory may lie. The caller decides the NUMA nodes and whether cores are shared; the
  * database checks, and only among equals it takes the lowest-numbered. A request without locality
- * does not come here (allocdb_ops.c).
+ * does not come here (ops_cpu.c, ops_memory.c).
  */
 #include <stdlib.h>
 
-#include "allocdb_internal.h"
-
-#define ull(x) ((unsigned long long)(x))
+#include "ops.h"
 
 /* --- topology --- */
 
@@ -99,12 +97,6 @@ static enum vdc_rc refuse_cpus(struct op_run *run, const struct vdc_op_cpu_assig
                      assign->whole_cores ? " on whole cores" : "", where, free_cpus);
 }
 
-static enum vdc_rc refuse_numa(struct op_run *run, uint32_t number)
-{
-    return op_refuse(run, VDC_RC_NOT_FOUND, VDC_RULE_UNKNOWN_NUMA, number, 0, "no NUMA node %u",
-                     number);
-}
-
 static enum vdc_rc cpus_of_one(struct op_run *run, const struct vdc_op_cpu_assign *assign,
                                uint32_t *len)
 {
@@ -145,7 +137,7 @@ static uint32_t count_nodes(struct op_run *run, uint64_t nodes)
 {
     for (uint32_t number = 0; number < VDC_NUMA_NODES_MAX; number++) {
         if ((nodes >> number & 1) != 0 && numa_index_of(run->db, number) == UINT32_MAX) {
-            (void)refuse_numa(run, number);
+            (void)op_refuse_numa(run, number);
             return UINT32_MAX;
         }
     }
@@ -188,7 +180,7 @@ enum vdc_rc place_cpus(struct op_run *run, const struct slot *slot,
     bool named = assign->numa != VDC_NUMA_ANY;
     uint32_t numa = named ? numa_index_of(run->db, assign->numa) : UINT32_MAX;
     if (named && numa == UINT32_MAX) {
-        return refuse_numa(run, assign->numa);
+        return op_refuse_numa(run, assign->numa);
     }
     uint32_t found = 0;
     enum vdc_rc rc = VDC_RC_OK;
@@ -361,7 +353,7 @@ enum vdc_rc place_memory(struct op_run *run, struct slot *slot,
     bool named = assign->numa != VDC_NUMA_ANY;
     uint32_t numa = named ? numa_index_of(run->db, assign->numa) : UINT32_MAX;
     if (named && numa == UINT32_MAX) {
-        return refuse_numa(run, assign->numa);
+        return op_refuse_numa(run, assign->numa);
     }
     switch (assign->locality) {
     case VDC_LOCALITY_DEFAULT:

@@ -414,23 +414,9 @@ static const char *read_partition(struct vdc_allocdb *db, struct wire_reader *in
         db->partitions_len >= VDC_ALLOCDB_PARTITIONS_MAX) {
         return "a partition is not one, or there twice";
     }
-    struct slot *slot = slot_make(db);
-    slot->zone = zone;
-    slot->pub = (struct vdc_partition){
-        .id = create->id,
-        .claim = claim_id,
-        .kind = create->kind,
-        .run = create->run,
-        .generation = create->generation,
-        .sequence = sequence,
-        .vcpus = create->vcpus,
-        .memory_bytes = create->memory_bytes,
-    };
-    memcpy(slot->pub.name, create->name, sizeof(slot->pub.name));
-    memcpy(slot->pub.zone, db->zones[zone].pub.name, sizeof(slot->pub.zone));
-    memcpy(slot->pub.tenant, create->tenant, sizeof(slot->pub.tenant));
-    memcpy(slot->pub.class_name, create->class_name, sizeof(slot->pub.class_name));
-    slot_set_config(slot, create->config, create->config_len);
+    struct slot *slot = slot_make(db, create, zone);
+    slot->pub.claim = claim_id;
+    slot->pub.sequence = sequence;
     slot->identity = slot_identity(slot);
     slot_enter(db, slot);
     shared_set(db, slot, shared_milli);

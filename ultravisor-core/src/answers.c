@@ -10,6 +10,8 @@
 #include <vdc/allocdb.h>
 #include <vdc/base.h>
 
+#include "idmap.h"
+
 #define CELLS_MIN 64
 /* Places ahead of the oldest answer that are asked for: what the transactions after this one drop. */
 #define PREFETCH_AHEAD 4
@@ -21,13 +23,6 @@ static inline uint32_t hash_of(const struct vdc_id *id)
     return (uint32_t)(((words[0] ^ (words[1] * UINT64_C(0x9e3779b97f4a7c15))) *
                        UINT64_C(0xd6e8feb86659fd93)) >>
                       32);
-}
-
-static inline bool is_none(const struct vdc_id *id)
-{
-    uint64_t words[2];
-    memcpy(words, id->bytes, sizeof(words));
-    return (words[0] | words[1]) == 0;
 }
 
 static inline uint32_t place_of(uint64_t cell)
@@ -47,15 +42,14 @@ void answers_deinit(struct answers *answers)
 
 const struct answer *answers_find(const struct answers *answers, const struct vdc_id *request_id)
 {
-    if (answers->len == 0 || is_none(request_id)) {
+    if (answers->len == 0 || id_is_none(request_id)) {
         return NULL;
     }
     uint32_t mask = answers->cells_cap - 1;
     uint32_t hash = hash_of(request_id);
     for (uint32_t at = hash & mask; answers->cells[at] != 0; at = (at + 1) & mask) {
         const struct answer *answer = &answers->ring[place_of(answers->cells[at])];
-        if (answers->cells[at] >> 32 == hash &&
-            memcmp(&answer->request_id, request_id, sizeof(*request_id)) == 0) {
+        if (answers->cells[at] >> 32 == hash && id_equal(&answer->request_id, request_id)) {
             return answer;
         }
     }
@@ -108,7 +102,7 @@ static void grow(struct answers *answers)
 void answers_store(struct answers *answers, const struct vdc_id *request_id,
                    const struct vdc_tx_result *result)
 {
-    if (is_none(request_id)) {
+    if (id_is_none(request_id)) {
         return;
     }
     uint32_t place;

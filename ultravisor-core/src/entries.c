@@ -374,6 +374,17 @@ void entry_drop(struct vdc_allocdb *db, struct entry *entry)
     push_undo(db, UNDO_ENTRY_DROP, entry);
 }
 
+void entry_set_device(struct vdc_allocdb *db, struct entry *entry, uint32_t zone, uint32_t owner)
+{
+    struct entry *changed = entry_copy(db, entry);
+    changed->zone = zone;
+    changed->owner = owner;
+    memcpy(changed->pub.zone, db->zones[zone].pub.name, sizeof(changed->pub.zone));
+    changed->pub.partition = owner == SLOT_NONE ? NULL : &slot_at(db, owner)->pub;
+    entry_drop(db, entry);
+    entry_add(db, changed);
+}
+
 void entries_undo(struct vdc_allocdb *db, const struct undo *undo)
 {
     struct entry *entry = entry_at(db, undo->number);

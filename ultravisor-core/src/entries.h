@@ -4,7 +4,7 @@
  * and entering with the new one, so that two kinds of undo are enough for all kinds of entries.
  *
  *     entries.c        the table, the digest, readers, snapshot, check
- *     entries_ops.c    one function per operation
+ *     ops_entry.c, ops_channel.c    one function per operation
  */
 #ifndef VDC_ENTRIES_H
 #define VDC_ENTRIES_H
@@ -51,6 +51,8 @@ void entry_add(struct vdc_allocdb *db, struct entry *entry);
 void entry_drop(struct vdc_allocdb *db, struct entry *entry);
 /* What is to replace `entry` (not a channel): its content in an unused entry. */
 struct entry *entry_copy(struct vdc_allocdb *db, const struct entry *entry);
+/* Gives a device another zone and owner (SLOT_NONE: nobody). */
+void entry_set_device(struct vdc_allocdb *db, struct entry *entry, uint32_t zone, uint32_t owner);
 struct entry *entry_at(const struct vdc_allocdb *db, uint32_t number);
 
 struct entry *entry_find_device(const struct vdc_allocdb *db, const char *address);
@@ -64,5 +66,14 @@ struct entry *entry_find_promise(const struct vdc_allocdb *db, const char *zone,
 #define VOLUME_WRITTEN UINT32_MAX
 /* Partitions that read the volume; VOLUME_WRITTEN: one writes it; 0: unused. */
 uint32_t volume_use(const struct vdc_allocdb *db, const struct vdc_id *volume);
+
+/* --- ops_entry.c --- */
+
+struct op_run;
+/* There may be one more entry. */
+enum vdc_rc op_judge_entries_limit(struct op_run *run) VDC_MUST_USE;
+/* A device of the transaction's zone that is nobody's. */
+enum vdc_rc op_find_free_device(struct op_run *run, const char *address,
+                                struct entry **out) VDC_MUST_USE;
 
 #endif

@@ -8,11 +8,30 @@
 #ifndef VDC_IDMAP_H
 #define VDC_IDMAP_H
 
+#include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <vdc/id.h>
 
 #define VDC_IDMAP_NONE UINT32_MAX
+
+/* vdc_id_is_none and vdc_id_equal without a call: a transaction asks them a dozen times. */
+static inline bool id_is_none(const struct vdc_id *id)
+{
+    uint64_t words[2];
+    memcpy(words, id->bytes, sizeof(words));
+    return (words[0] | words[1]) == 0;
+}
+
+static inline bool id_equal(const struct vdc_id *a, const struct vdc_id *b)
+{
+    uint64_t x[2];
+    uint64_t y[2];
+    memcpy(x, a->bytes, sizeof(x));
+    memcpy(y, b->bytes, sizeof(y));
+    return ((x[0] ^ y[0]) | (x[1] ^ y[1])) == 0;
+}
 
 struct idmap_cell {
     struct vdc_id id; /* none: free */

@@ -238,8 +238,9 @@ void pagemap_init(struct pagemap *map, uint64_t bytes)
     map->root_words = (map->roots + 63) / 64;
     map->root = vdc_calloc(map->roots, sizeof(map->root[0]));
     map->run_bound = vdc_calloc(map->roots, sizeof(map->run_bound[0]));
-    map->begin_bound = vdc_calloc(map->root_words, sizeof(map->begin_bound[0]));
-    map->group_bound = vdc_calloc(map->root_words, sizeof(map->group_bound[0]));
+    /* Searched four at once. */
+    map->begin_bound = vdc_calloc(map->root_words + 3ul, sizeof(map->begin_bound[0]));
+    map->group_bound = vdc_calloc(map->root_words + 3ul, sizeof(map->group_bound[0]));
     map->root_free = vdc_calloc(map->root_words, sizeof(uint64_t));
     map->root_split = vdc_calloc(map->root_words, sizeof(uint64_t));
     map->root_has2m = vdc_calloc(map->root_words, sizeof(uint64_t));
@@ -306,8 +307,13 @@ void pagemap_take_next(struct pagemap *map, uint64_t bytes, uint64_t page, uint3
                        uint64_t *addr, uint64_t *taken)
 {
     VDC_ASSERT(bytes > 0 && bytes % page == 0 && bytes <= pagemap_free_in(map, page));
-    *taken = pagemap_find(map, bytes, page, addr);
-    pagemap_take(map, *addr, *taken, owner);
+    if (pagemap_find(map, bytes, page, addr, taken)) {
+        uint32_t first = (uint32_t)(*addr / PAGE_1G);
+        roots_set(map, first, first + (uint32_t)(*taken / PAGE_1G), owner + 1);
+    } else {
+        set_part_of_1g(map, (uint32_t)(*addr / PAGE_1G), *addr % PAGE_1G, *taken, owner + 1);
+    }
+    map->free_bytes -= *taken;
 }
 
 static bool table_range_is(const struct pagemap *map, const struct page_table *table, uint64_t page,

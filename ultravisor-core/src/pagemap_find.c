@@ -8,6 +8,10 @@
  * longer. So most words and tables are looked at once between two changes of them, and what is found
  * depends on what is free and not on the bounds.
  */
+#include <string.h>
+
+#include <vdc/tx.h>
+
 #include "pagemap_table.h"
 
 /* A run of set bits: the lowest one of at least `want`, else the longest (of equals the lowest).
@@ -73,48 +77,78 @@ void pagemap_note_freed(struct pagemap *map, uint32_t first, uint32_t end)
 static uint32_t run_of_word(const struct pagemap *map, uint32_t w, uint32_t want, uint32_t *first)
 {
     uint64_t word = map->root_free[w];
-    uint64_t before = w == 0 ? 0 : map->root_free[w - 1] >> 63;
-    uint64_t begins = word & ~(word << 1 | before);
     uint32_t longest = 0;
-    for (; begins != 0 && longest < want; begins &= begins - 1) {
-        uint32_t at = (uint32_t)__builtin_ctzll(begins);
-        uint64_t clear = ~(word >> at);
-        /* Shifting fills with zeros, so only a run that begins at 0 can be all ones. */
-        uint32_t len = clear == 0 ? 64 : (uint32_t)__builtin_ctzll(clear);
-        if (at + len == 64) {
-            len = bit_next(map->root_free, map->root_words, w * 64 + at, UINT64_MAX) - w * 64 - at;
+    if (w > 0 && map->root_free[w - 1] >> 63 != 0) {
+        word &= word + 1; /* its first run began before */
+    }
+    while (word != 0 && longest < want) {
+        uint32_t at = (uint32_t)__builtin_ctzll(word);
+        uint64_t behind = word + (UINT64_C(1) << at); /* 0: the run goes up to the word's end */
+        uint32_t end = behind != 0 ? (uint32_t)__builtin_ctzll(behind) : 64;
+        if (end == 64) {
+            end = bit_next(map->root_free, map->root_words, w * 64 + at, UINT64_MAX) - w * 64;
         }
-        if (len > longest) {
-            longest = len;
+        if (end - at > longest) {
+            longest = end - at;
             *first = w * 64 + at;
         }
+        word &= behind;
     }
     return longest;
 }
 
+/* The first of `bounds` from `from` on that is at least `want`, `len`: none. Four at once: adding
+ * what is missing to 2^15 carries a bound into its highest bit if it is large enough. */
+static uint32_t next_bound(const uint16_t *bounds, uint32_t len, uint32_t from, uint32_t want)
+{
+    _Static_assert(VDC_NUMA_MEMORY_MAX / PAGE_1G < 0x8000, "a bound has 15 bits");
+    const uint64_t each = UINT64_C(0x0001000100010001);
+    const uint64_t highest = each << 15;
+    const uint64_t missing = (0x8000 - (uint64_t)want) * each;
+    for (uint32_t i = from / 4; i * 4 < len; i++) {
+        uint64_t four;
+        memcpy(&four, &bounds[i * 4], sizeof(four));
+        uint64_t hits = (four + missing) & highest;
+        hits &= i == from / 4 ? UINT64_MAX << (from % 4 * 16) : UINT64_MAX;
+        if (hits != 0) {
+            return i * 4 + (uint32_t)__builtin_ctzll(hits) / 16;
+        }
+    }
+    return len;
+}
+
+/* The longest run of free GiBs, of equals the lowest. The word with the largest bound has it, if
+ * that bound is exact; else it is made so, and the next largest is looked at. */
+static uint32_t longest_run(struct pagemap *map, uint32_t *first)
+{
+    for (;;) {
+        uint32_t w = 0;
+        for (uint32_t i = 1; i < map->root_words; i++) {
+            w = map->begin_bound[i] > map->begin_bound[w] ? i : w;
+        }
+        uint32_t len = run_of_word(map, w, UINT32_MAX, first);
+        if (len == map->begin_bound[w]) {
+            return len;
+        }
+        map->begin_bound[w] = (uint16_t)len;
+    }
+}
+
 static uint64_t find_1g(struct pagemap *map, uint32_t want, uint64_t *addr)
 {
-    uint32_t longest = 0;
+    uint32_t words = map->root_words;
     uint32_t first = 0;
-    for (uint32_t w = 0; w < map->root_words && longest < want; w++) {
-        if (map->begin_bound[w] >= want) {
-            uint32_t len = run_of_word(map, w, want, &first);
-            longest = len >= want ? want : longest;
-            map->begin_bound[w] = (uint16_t)(len >= want ? map->begin_bound[w] : len);
-        }
+    uint32_t len = 0;
+    uint32_t w = next_bound(map->begin_bound, words, 0, want);
+    while (w < words && (len = run_of_word(map, w, want, &first)) < want) {
+        map->begin_bound[w] = (uint16_t)len;
+        w = next_bound(map->begin_bound, words, w + 1, want);
     }
-    for (uint32_t w = 0; w < map->root_words && longest < want; w++) {
-        if (map->begin_bound[w] > longest) {
-            uint32_t at = 0;
-            uint32_t len = run_of_word(map, w, UINT32_MAX, &at);
-            map->begin_bound[w] = (uint16_t)len;
-            first = len > longest ? at : first;
-            longest = VDC_MAX(longest, len);
-        }
+    if (w == words) {
+        len = longest_run(map, &first);
     }
-    VDC_ASSERT(longest > 0);
     *addr = first * PAGE_1G;
-    return VDC_MIN(longest, want) * PAGE_1G;
+    return VDC_MIN(len, want) * PAGE_1G;
 }
 
 /* --- runs of 2 MiB --- */
@@ -131,10 +165,8 @@ void pagemap_note_run(struct pagemap *map, uint32_t i, uint32_t first, uint32_t 
 /* The lowest split GiB with a run of `want`, UINT32_MAX: none has; *j is where it begins. */
 static uint32_t find_split(struct pagemap *map, uint32_t want, uint32_t *j)
 {
-    for (uint32_t w = 0; w < map->root_words; w++) {
-        if (map->group_bound[w] < want) {
-            continue;
-        }
+    for (uint32_t w = next_bound(map->group_bound, map->root_words, 0, want); w < map->root_words;
+         w = next_bound(map->group_bound, map->root_words, w + 1, want)) {
         uint32_t most = 0;
         for (uint64_t word = map->root_has2m[w]; word != 0; word &= word - 1) {
             uint32_t i = w * 64 + (uint32_t)__builtin_ctzll(word);
@@ -212,14 +244,18 @@ static uint64_t find_4k(struct pagemap *map, uint64_t bytes, uint64_t *addr)
     return VDC_MIN(run * PAGE_4K, bytes);
 }
 
-uint64_t pagemap_find(struct pagemap *map, uint64_t bytes, uint64_t page, uint64_t *addr)
+bool pagemap_find(struct pagemap *map, uint64_t bytes, uint64_t page, uint64_t *addr,
+                  uint64_t *found)
 {
     if (bytes >= PAGE_1G && map->free_1g > 0) {
-        return find_1g(map, (uint32_t)VDC_MIN(bytes / PAGE_1G, (uint64_t)map->roots), addr);
+        *found = find_1g(map, (uint32_t)VDC_MIN(bytes / PAGE_1G, (uint64_t)map->roots), addr);
+        return true;
     }
     if (bytes >= PAGE_2M && map->free_1g + map->free_2m > 0) {
-        return find_2m(map, bytes, addr);
+        *found = find_2m(map, bytes, addr);
+    } else {
+        VDC_ASSERT(page == PAGE_4K);
+        *found = find_4k(map, bytes, addr);
     }
-    VDC_ASSERT(page == PAGE_4K);
-    return find_4k(map, bytes, addr);
+    return false;
 }

@@ -53,8 +53,10 @@ static inline struct page_table *table_of(const struct pagemap *map, uint32_t en
 
 /* pagemap_find.c */
 
-/* The next run for a demand of `bytes`, see pagemap_take_next. */
-uint64_t pagemap_find(struct pagemap *map, uint64_t bytes, uint64_t page, uint64_t *addr);
+/* The next run for a demand of `bytes`, see pagemap_take_next. True: it is of whole GiBs; false: it
+ * lies within one. */
+bool pagemap_find(struct pagemap *map, uint64_t bytes, uint64_t page, uint64_t *addr,
+                  uint64_t *found);
 /* Free GiBs [first, end) were taken / became free; free 2 MiB entries [first, end) of the split GiB
  * i became free, or all of them changed: keeps the bounds right. */
 void pagemap_note_taken(struct pagemap *map, uint32_t end);

@@ -10,24 +10,51 @@
 
 /* --- partitions --- */
 
-struct slot *slot_make(struct vdc_allocdb *db)
+static struct slot *take_unused(struct vdc_allocdb *db)
 {
     uint32_t number = db->slots_unused;
-    if (number == SLOT_NONE) {
-        number = db->slots_len;
-        if (number % SLOTS_PER_CHUNK == 0) {
-            VDC_GROW(db->chunks, db->chunks_cap, (size_t)number / SLOTS_PER_CHUNK + 1);
-            db->chunks[number / SLOTS_PER_CHUNK] = vdc_calloc(SLOTS_PER_CHUNK, sizeof(struct slot));
-        }
-        db->slots_len++;
-        slot_at(db, number)->number = number;
-    } else {
-        db->slots_unused = slot_at(db, number)->next_unused;
+    if (number != SLOT_NONE) {
+        struct slot *slot = slot_at(db, number);
+        db->slots_unused = slot->next_unused;
+        return slot;
     }
-    struct slot *slot = slot_at(db, number);
-    slot->pub = (struct vdc_partition){0};
-    VDC_ASSERT(slot->item.lo == 0 && slot->item.hi == 0);
+    number = db->slots_len++;
+    if (number % SLOTS_PER_CHUNK == 0) {
+        VDC_GROW(db->chunks, db->chunks_cap, (size_t)number / SLOTS_PER_CHUNK + 1);
+        db->chunks[number / SLOTS_PER_CHUNK] = vdc_calloc(SLOTS_PER_CHUNK, sizeof(struct slot));
+    }
+    slot_at(db, number)->number = number;
+    return slot_at(db, number);
+}
+
+/* Field by field, because a partition is some 400 bytes and most of them are names. */
+struct slot *slot_make(struct vdc_allocdb *db, const struct vdc_op_partition_create *create,
+                       uint32_t zone)
+{
+    struct slot *slot = take_unused(db);
+    struct vdc_partition *pub = &slot->pub;
+    VDC_ASSERT(!slot->live && slot->item.lo == 0 && slot->item.hi == 0);
+    slot->zone = zone;
     slot->next_in_claim = SLOT_NONE;
+    pub->id = create->id;
+    memcpy(pub->name, create->name, sizeof(pub->name));
+    memcpy(pub->zone, db->zones[zone].pub.name, sizeof(pub->zone));
+    memcpy(pub->tenant, create->tenant, sizeof(pub->tenant));
+    memcpy(pub->class_name, create->class_name, sizeof(pub->class_name));
+    pub->claim = (struct vdc_id){0};
+    pub->kind = create->kind;
+    pub->run = create->run;
+    pub->generation = create->generation;
+    pub->sequence = 0;
+    pub->vcpus = create->vcpus;
+    pub->shared_milli = 0;
+    pub->memory_bytes = create->memory_bytes;
+    pub->held_bytes = 0;
+    pub->cpus_len = 0;
+    pub->cpus = NULL;
+    pub->blocks_len = 0;
+    pub->blocks = NULL;
+    slot_set_config(slot, create->config, create->config_len);
     return slot;
 }
 
@@ -87,7 +114,9 @@ void slot_enter(struct vdc_allocdb *db, struct slot *slot)
     slice->partitions++;
     slice->shared_used_milli += slot->pub.shared_milli;
     slice->memory_used_bytes += slot->pub.held_bytes;
-    cpus_take(db, slot);
+    if (slot->pub.cpus_len > 0) {
+        cpus_take(db, slot);
+    }
     for (uint32_t i = 0; i < slot->pub.blocks_len; i++) {
         const struct vdc_memory_block *block = &slot->blocks[i];
         pagemap_take(&db->numa[numa_index_of(db, block->numa)].map, block->addr, block->bytes,
@@ -106,7 +135,9 @@ void slot_leave(struct vdc_allocdb *db, struct slot *slot)
     slice->partitions--;
     slice->shared_used_milli -= slot->pub.shared_milli;
     slice->memory_used_bytes -= slot->pub.held_bytes;
-    cpus_give(db, slot);
+    if (slot->pub.cpus_len > 0) {
+        cpus_give(db, slot);
+    }
     for (uint32_t i = 0; i < slot->pub.blocks_len; i++) {
         const struct vdc_memory_block *block = &slot->blocks[i];
         pagemap_free(&db->numa[numa_index_of(db, block->numa)].map, block->addr, block->bytes);
@@ -195,6 +226,68 @@ void memory_unbook(struct vdc_allocdb *db, struct slot *slot, uint32_t numa, uin
     slot_touch(db, slot);
     slot->pub.held_bytes -= bytes;
     db->zones[slot->zone].pub.memory_used_bytes -= bytes;
+}
+
+/* Sorts and joins what was taken, by insertion: there are two or three, seldom more. */
+static void blocks_arrange(struct slot *slot)
+{
+    struct vdc_memory_block *blocks = slot->blocks;
+    uint32_t len = slot->pub.blocks_len;
+    for (uint32_t i = 1; i < len; i++) {
+        struct vdc_memory_block block = blocks[i];
+        uint32_t at = i;
+        while (at > 0 && (blocks[at - 1].numa != block.numa ? blocks[at - 1].numa > block.numa
+                                                            : blocks[at - 1].addr > block.addr)) {
+            blocks[at] = blocks[at - 1];
+            at--;
+        }
+        blocks[at] = block;
+    }
+    uint32_t runs = 0;
+    for (uint32_t i = 1; i < len; i++) {
+        if (blocks[runs].numa == blocks[i].numa &&
+            blocks[runs].addr + blocks[runs].bytes == blocks[i].addr) {
+            blocks[runs].bytes += blocks[i].bytes;
+        } else {
+            blocks[++runs] = blocks[i];
+        }
+    }
+    slot->pub.blocks_len = runs + 1;
+}
+
+void memory_take_first(struct vdc_allocdb *db, struct slot *slot, uint32_t numa, uint64_t page,
+                       uint64_t bytes)
+{
+    VDC_ASSERT(slot->pub.blocks_len == 0 && bytes > 0);
+    uint32_t len = 0;
+    for (uint64_t left = bytes; left > 0; len++) {
+        VDC_GROW(slot->blocks, slot->blocks_cap, (size_t)len + 1);
+        struct vdc_memory_block *block = &slot->blocks[len];
+        block->numa = db->numa[numa].number;
+        pagemap_take_next(&db->numa[numa].map, left, page, slot->number, &block->addr,
+                          &block->bytes);
+        left -= block->bytes;
+    }
+    slot->pub.blocks = slot->blocks;
+    slot->pub.blocks_len = len;
+    if (len > 1) {
+        blocks_arrange(slot);
+    }
+    slot->pub.held_bytes = bytes;
+    db->zones[slot->zone].pub.memory_used_bytes += bytes;
+    slot_touch(db, slot);
+}
+
+void memory_give_all(struct vdc_allocdb *db, struct slot *slot)
+{
+    for (uint32_t i = 0; i < slot->pub.blocks_len; i++) {
+        const struct vdc_memory_block *block = &slot->blocks[i];
+        pagemap_free(&db->numa[numa_index_of(db, block->numa)].map, block->addr, block->bytes);
+    }
+    db->zones[slot->zone].pub.memory_used_bytes -= slot->pub.held_bytes;
+    slot->pub.held_bytes = 0;
+    slot->pub.blocks_len = 0;
+    slot_touch(db, slot);
 }
 
 /* --- claims: whole transactions only, so they need no undo --- */

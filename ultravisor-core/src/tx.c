@@ -8,9 +8,13 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #include <vdc/base.h>
 
+#include "idmap.h"
 #include "pagemap.h"
 #include "tx_codec.h"
 
@@ -76,7 +80,7 @@ struct place {
 };
 
 static enum vdc_rc fault(const struct place *place, enum vdc_rc rc, const char *fmt, ...)
-    VDC_PRINTF(3, 4);
+    VDC_PRINTF(3, 4) __attribute__((cold, noinline));
 static enum vdc_rc fault(const struct place *place, enum vdc_rc rc, const char *fmt, ...)
 {
     char text[160];
@@ -88,10 +92,33 @@ static enum vdc_rc fault(const struct place *place, enum vdc_rc rc, const char *
                        text);
 }
 
+/* vdc_name_valid for a name in an array of VDC_NAME_CAP bytes. Where there are instructions for it, 16
+ * bytes at once, because every transaction brings half a dozen names; what is longer goes the long
+ * way. */
+static inline bool name_valid(const char *name)
+{
+#ifdef __SSE2__
+    __m128i c = _mm_loadu_si128((const void *)name);
+    __m128i letter = _mm_sub_epi8(c, _mm_set1_epi8('a'));
+    __m128i digit = _mm_sub_epi8(c, _mm_set1_epi8('0'));
+    __m128i mark = _mm_sub_epi8(c, _mm_set1_epi8('-')); /* and '.', which follows it */
+    letter = _mm_cmpeq_epi8(letter, _mm_min_epu8(letter, _mm_set1_epi8('z' - 'a')));
+    digit = _mm_cmpeq_epi8(digit, _mm_min_epu8(digit, _mm_set1_epi8('9' - '0')));
+    mark = _mm_cmpeq_epi8(mark, _mm_min_epu8(mark, _mm_set1_epi8('.' - '-')));
+    unsigned anywhere = (unsigned)_mm_movemask_epi8(_mm_or_si128(letter, digit));
+    unsigned inside = anywhere | (unsigned)_mm_movemask_epi8(mark);
+    unsigned len = (unsigned)__builtin_ctz(~inside);
+    if (len < sizeof(c)) {
+        return len > 0 && name[len] == 0 && (anywhere & 1) != 0 && (anywhere >> (len - 1) & 1) != 0;
+    }
+#endif
+    return vdc_name_valid(name);
+}
+
 /* "" or a valid name. */
 static bool name_or_empty(const char *name)
 {
-    return name[0] == 0 || vdc_name_valid(name);
+    return name[0] == 0 || name_valid(name);
 }
 
 static enum vdc_rc validate_cpu_list(const struct place *place, const uint16_t *cpus, uint32_t len,
@@ -180,8 +207,8 @@ static enum vdc_rc validate_zone_set(const struct place *place, const struct vdc
 static enum vdc_rc validate_create(const struct place *place,
                                    const struct vdc_op_partition_create *create)
 {
-    if (vdc_id_is_none(&create->id) || !vdc_name_valid(create->name) ||
-        !name_or_empty(create->tenant) || !name_or_empty(create->class_name)) {
+    if (id_is_none(&create->id) || !name_valid(create->name) || !name_or_empty(create->tenant) ||
+        !name_or_empty(create->class_name)) {
         return fault(place, VDC_RC_INVALID, "id, name, tenant or class");
     }
     if ((unsigned)create->kind >= VDC_PARTITION_KIND_COUNT ||
@@ -202,7 +229,7 @@ static enum vdc_rc validate_create(const struct place *place,
 static enum vdc_rc validate_guard(const struct place *place, const struct vdc_id *id,
                                   uint64_t generation)
 {
-    if (vdc_id_is_none(id) || generation == 0) {
+    if (id_is_none(id) || generation == 0) {
         return fault(place, VDC_RC_INVALID, "no id or generation 0");
     }
     return VDC_RC_OK;
@@ -228,7 +255,7 @@ static enum vdc_rc validate_cpu_assign(const struct place *place,
                                        const struct vdc_op_cpu_assign *assign)
 {
     int forms = (assign->cpus_len > 0) + (assign->any > 0) + (assign->shared_milli > 0);
-    if (vdc_id_is_none(&assign->id) || forms != 1) {
+    if (id_is_none(&assign->id) || forms != 1) {
         return fault(place, VDC_RC_INVALID, "exactly one of a list, a number or a share");
     }
     if (assign->any > VDC_VCPUS_MAX || assign->shared_milli > VDC_VCPUS_MAX * 1000) {
@@ -251,7 +278,7 @@ static enum vdc_rc validate_cpu_assign(const struct place *place,
 static enum vdc_rc validate_memory_assign(const struct place *place,
                                           const struct vdc_op_memory_assign *assign)
 {
-    if (vdc_id_is_none(&assign->id) || assign->bytes == 0 || assign->bytes % PAGE_4K != 0) {
+    if (id_is_none(&assign->id) || assign->bytes == 0 || assign->bytes % PAGE_4K != 0) {
         return fault(place, VDC_RC_INVALID, "no id, no bytes or no multiple of 4 KiB");
     }
     if (assign->bytes > VDC_PARTITION_MEMORY_MAX) {
@@ -321,7 +348,7 @@ static enum vdc_rc validate_device_add(const struct place *place,
 static enum vdc_rc validate_device_attach(const struct place *place,
                                           const struct vdc_op_device_attach *attach)
 {
-    if (vdc_id_is_none(&attach->id)) {
+    if (id_is_none(&attach->id)) {
         return fault(place, VDC_RC_INVALID, "no id");
     }
     return validate_device(place, attach->address);
@@ -330,7 +357,7 @@ static enum vdc_rc validate_device_attach(const struct place *place,
 static enum vdc_rc validate_volume(const struct place *place, const struct vdc_id *id,
                                    const struct vdc_id *volume)
 {
-    if (vdc_id_is_none(id) || vdc_id_is_none(volume)) {
+    if (id_is_none(id) || id_is_none(volume)) {
         return fault(place, VDC_RC_INVALID, "no id of partition or volume");
     }
     return VDC_RC_OK;
@@ -348,7 +375,7 @@ static enum vdc_rc validate_volume_attach(const struct place *place,
 static enum vdc_rc validate_mac(const struct place *place, const struct vdc_id *id,
                                 const uint8_t mac[6])
 {
-    if (vdc_id_is_none(id) || !mac_valid(mac)) {
+    if (id_is_none(id) || !mac_valid(mac)) {
         return fault(place, VDC_RC_INVALID, "no id or not the MAC address of one port");
     }
     return VDC_RC_OK;
@@ -357,7 +384,7 @@ static enum vdc_rc validate_mac(const struct place *place, const struct vdc_id *
 static enum vdc_rc validate_port(const struct place *place,
                                  const struct vdc_op_port_connect *connect)
 {
-    if (!port_name_valid(connect->name) || !vdc_name_valid(connect->network)) {
+    if (!port_name_valid(connect->name) || !name_valid(connect->network)) {
         return fault(place, VDC_RC_INVALID, "name of the port or of the network");
     }
     return validate_mac(place, &connect->id, connect->mac);
@@ -366,9 +393,9 @@ static enum vdc_rc validate_port(const struct place *place,
 static enum vdc_rc validate_channel(const struct place *place,
                                     const struct vdc_op_channel_connect *connect)
 {
-    if (vdc_id_is_none(&connect->channel) || vdc_id_is_none(&connect->endpoint[0]) ||
-        vdc_id_is_none(&connect->endpoint[1]) ||
-        vdc_id_equal(&connect->endpoint[0], &connect->endpoint[1])) {
+    if (id_is_none(&connect->channel) || id_is_none(&connect->endpoint[0]) ||
+        id_is_none(&connect->endpoint[1]) ||
+        id_equal(&connect->endpoint[0], &connect->endpoint[1])) {
         return fault(place, VDC_RC_INVALID, "no id, or one partition at both ends");
     }
     if ((unsigned)connect->type >= VDC_CHANNEL_TYPE_COUNT || connect->version == 0) {
@@ -399,7 +426,7 @@ static enum vdc_rc validate_channel(const struct place *place,
 static enum vdc_rc validate_promise(const struct place *place,
                                     const struct vdc_op_fence_promise *promise)
 {
-    if (!vdc_name_valid(promise->node) || promise->incarnation == 0) {
+    if (!name_valid(promise->node) || promise->incarnation == 0) {
         return fault(place, VDC_RC_INVALID, "node or incarnation 0");
     }
     return VDC_RC_OK;
@@ -489,9 +516,8 @@ enum vdc_rc tx_validate_op(const struct vdc_op *op, uint32_t index, struct vdc_e
     case VDC_OP_CHANNEL_CONNECT:
         return validate_channel(&place, &op->channel_connect);
     case VDC_OP_CHANNEL_DISCONNECT:
-        return vdc_id_is_none(&op->channel_disconnect.channel)
-                   ? fault(&place, VDC_RC_INVALID, "no id")
-                   : VDC_RC_OK;
+        return id_is_none(&op->channel_disconnect.channel) ? fault(&place, VDC_RC_INVALID, "no id")
+                                                           : VDC_RC_OK;
     case VDC_OP_FENCE_PROMISE:
         return validate_promise(&place, &op->fence_promise);
     case VDC_OP_ZONE_TRANSFER:
@@ -510,7 +536,7 @@ enum vdc_rc tx_validate_head(const struct vdc_tx *tx, struct vdc_err *err)
         return vdc_err_set(err, VDC_RC_INVALID, "epoch %llu does not go with the role",
                            (unsigned long long)tx->epoch);
     }
-    if (vdc_id_is_none(&tx->claim) != (tx->kind == VDC_TX_APPLY)) {
+    if (id_is_none(&tx->claim) != (tx->kind == VDC_TX_APPLY)) {
         return vdc_err_set(err, VDC_RC_INVALID, "a claim id goes with prepare, commit and abort");
     }
     if (tx->ops_len > VDC_TX_OPS_MAX) {

@@ -24,17 +24,14 @@
 #include <vdc/base.h>
 
 #define TX_VERSION 3
-#define TX_HEAD_MAX (4 + 16 + 16 + 8 + VDC_NAME_CAP + 4)
 /* Fixed fields of the largest operation: five texts and numbers. */
 #define OP_FIXED_MAX 384
 #define BLOCK_BYTES 18
 #define CPU_INFO_BYTES 10
 #define NUMA_INFO_BYTES 10
 
-void tx_encode_head(const struct vdc_tx *tx, uint32_t ops_len, struct vdc_buf *out)
+uint8_t *tx_put_head(uint8_t *to, const struct vdc_tx *tx, uint32_t ops_len)
 {
-    uint8_t *start = (uint8_t *)vdc_buf_reserve(out, TX_HEAD_MAX);
-    uint8_t *to = start;
     to = wire_put_u8(to, TX_VERSION);
     to = wire_put_u8(to, (uint8_t)tx->role);
     to = wire_put_u8(to, (uint8_t)tx->kind);
@@ -43,8 +40,14 @@ void tx_encode_head(const struct vdc_tx *tx, uint32_t ops_len, struct vdc_buf *o
     to = wire_put(to, tx->claim.bytes, 16);
     to = wire_put_u64(to, tx->epoch);
     to = wire_put_text(to, tx->zone);
-    to = wire_put_u32(to, ops_len);
-    out->len += (size_t)(to - start);
+    return wire_put_u32(to, ops_len);
+}
+
+/* Room for `max` bytes; nearly always there is. */
+static inline uint8_t *room(struct vdc_buf *out, size_t max)
+{
+    return (uint8_t *)(out->cap - out->len > max ? out->data + out->len
+                                                 : vdc_buf_reserve(out, max));
 }
 
 static uint8_t *put_bytes(uint8_t *to, const uint8_t *data, uint32_t len)
@@ -56,7 +59,10 @@ static uint8_t *put_bytes(uint8_t *to, const uint8_t *data, uint32_t len)
 static uint8_t *put_cpus(uint8_t *to, const uint16_t *cpus, uint32_t len)
 {
     to = wire_put_u32(to, len);
-    return len == 0 ? to : wire_put(to, cpus, len * sizeof(cpus[0]));
+    for (uint32_t i = 0; i < len; i++) {
+        to = wire_put_u16(to, cpus[i]);
+    }
+    return to;
 }
 
 static uint8_t *put_blocks(uint8_t *to, const struct vdc_memory_block *blocks, uint32_t len)
@@ -174,7 +180,7 @@ static size_t op_bytes_max(const struct vdc_op *op)
 
 void tx_encode_op(const struct vdc_op *op, struct vdc_buf *out)
 {
-    uint8_t *start = (uint8_t *)vdc_buf_reserve(out, op_bytes_max(op));
+    uint8_t *start = room(out, op_bytes_max(op));
     uint8_t *to = wire_put_u8(start, (uint8_t)op->kind);
     switch (op->kind) {
     case VDC_OP_INVENTORY_SET:
@@ -297,7 +303,8 @@ void tx_encode_op(const struct vdc_op *op, struct vdc_buf *out)
 
 void vdc_tx_encode(const struct vdc_tx *tx, struct vdc_buf *out)
 {
-    tx_encode_head(tx, tx->ops_len, out);
+    uint8_t *start = (uint8_t *)vdc_buf_reserve(out, TX_HEAD_MAX);
+    out->len += (size_t)(tx_put_head(start, tx, tx->ops_len) - start);
     for (uint32_t i = 0; i < tx->ops_len; i++) {
         tx_encode_op(&tx->ops[i], out);
     }
@@ -653,12 +660,8 @@ void vdc_tx_deinit(struct vdc_tx *tx)
 
 /* --- answers and records --- */
 
-#define RESULT_MAX (4 + 1 + 8 + 4 + 2 + 8 + 8 + 8 + VDC_TX_TEXT_CAP)
-
-void vdc_tx_result_encode(const struct vdc_tx_result *result, struct vdc_buf *out)
+uint8_t *tx_put_result(uint8_t *to, const struct vdc_tx_result *result)
 {
-    uint8_t *start = (uint8_t *)vdc_buf_reserve(out, RESULT_MAX + 1);
-    uint8_t *to = start;
     to = wire_put_u32(to, (uint32_t)result->rc);
     to = wire_put_u8(to, result->repeated);
     to = wire_put_u64(to, result->sequence);
@@ -667,7 +670,13 @@ void vdc_tx_result_encode(const struct vdc_tx_result *result, struct vdc_buf *ou
     to = wire_put_u64(to, result->asked);
     to = wire_put_u64(to, result->free);
     to = wire_put_u64(to, result->largest);
-    to = wire_put_text(to, result->text);
+    return wire_put_text(to, result->text);
+}
+
+void vdc_tx_result_encode(const struct vdc_tx_result *result, struct vdc_buf *out)
+{
+    uint8_t *start = (uint8_t *)vdc_buf_reserve(out, TX_RESULT_MAX);
+    uint8_t *to = tx_put_result(start, result);
     *to = 0;
     out->len += (size_t)(to - start);
 }

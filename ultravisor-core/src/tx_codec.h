@@ -20,7 +20,12 @@
  * partition's identity begins: what never changes but by a new configuration. */
 #define TX_IDENTITY_AT 10
 
-void tx_encode_head(const struct vdc_tx *tx, uint32_t ops_len, struct vdc_buf *out);
+/* What the next two write at most, with the 8 bytes behind a text (wire.h). */
+#define TX_HEAD_MAX (4 + 16 + 16 + 8 + VDC_NAME_CAP + 4 + 8)
+#define TX_RESULT_MAX (4 + 1 + 8 + 4 + 2 + 8 + 8 + 8 + VDC_TX_TEXT_CAP + 8)
+/* Both return what is behind what they wrote. */
+uint8_t *tx_put_head(uint8_t *to, const struct vdc_tx *tx, uint32_t ops_len);
+uint8_t *tx_put_result(uint8_t *to, const struct vdc_tx_result *result);
 void tx_encode_op(const struct vdc_op *op, struct vdc_buf *out);
 /* A record's transaction may have no operations (refusals). */
 enum vdc_rc tx_decode_loose(const void *data, size_t len, struct vdc_tx *out,

@@ -37,6 +37,9 @@ static void undo_one(struct vdc_allocdb *db, const struct undo *undo)
     case UNDO_CPU_RELEASE:
         cpu_assign(db, slot, undo->number);
         break;
+    case UNDO_CPUS_FIRST:
+        cpus_release_all(db, slot);
+        break;
     case UNDO_SHARED:
         shared_set(db, slot, (uint32_t)undo->a);
         break;
@@ -47,6 +50,9 @@ static void undo_one(struct vdc_allocdb *db, const struct undo *undo)
     case UNDO_MEM_FREE:
         pagemap_take(&db->numa[undo->number].map, undo->a, undo->b, slot->number);
         memory_book(db, slot, undo->number, undo->a, undo->b);
+        break;
+    case UNDO_MEM_FIRST:
+        memory_give_all(db, slot);
         break;
     case UNDO_RUN:
         slot->pub.run = (enum vdc_run)undo->a;

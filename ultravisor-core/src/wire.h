@@ -44,12 +44,27 @@ static inline uint8_t *wire_put_u64(uint8_t *to, uint64_t value)
     return wire_put(to, &value, sizeof(value));
 }
 
-/* One byte of length, then the bytes; at most 255. */
+/* One byte of length, then the bytes; at most 255. The text stands in an array whose size is a
+ * multiple of 8, and 8 bytes behind it may be written over: it is copied by the word, because the
+ * names of a transaction are many and short. */
 static inline uint8_t *wire_put_text(uint8_t *to, const char *text)
 {
-    size_t len = strlen(text);
-    VDC_ASSERT(len <= UINT8_MAX);
-    return wire_put(wire_put_u8(to, (uint8_t)len), text, len);
+    uint8_t *start = to + 1;
+    for (to = start;; to += 8, text += 8) {
+        uint64_t word;
+        memcpy(&word, text, sizeof(word));
+        memcpy(to, &word, sizeof(word));
+        /* The lowest bit of it is that of the first zero byte. */
+        uint64_t zero =
+            (word - UINT64_C(0x0101010101010101)) & ~word & UINT64_C(0x8080808080808080);
+        if (zero != 0) {
+            to += (unsigned)__builtin_ctzll(zero) / 8;
+            break;
+        }
+    }
+    VDC_ASSERT(to - start <= UINT8_MAX);
+    start[-1] = (uint8_t)(to - start);
+    return to;
 }
 
 struct wire_reader {
