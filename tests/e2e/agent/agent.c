@@ -228,6 +228,56 @@ static bool check_joining(void)
     return good && check("replica equals the database by digest", wait_equal(n1), "it differs");
 }
 
+#define CLIENTS 16
+
+/* Each wants more than half of the memory; their requests are on their way at the same time. */
+static bool check_race(void)
+{
+    static const char config[] = "{\"image\":\"linux\",\"name\":\"racer\"}";
+    const struct vdc_zone_slice *slice = vdc_allocdb_find_zone(n1->replica, "prod");
+    uint64_t bytes =
+        slice->memory_bytes / 2 / (UINT64_C(2) << 20) * (UINT64_C(2) << 20) + (UINT64_C(2) << 20);
+    struct vdc_op ops[CLIENTS][2];
+    for (uint8_t i = 0; i < CLIENTS; i++) {
+        struct vdc_id id = {{0x88, i}};
+        ops[i][0] = (struct vdc_op){.kind = VDC_OP_PARTITION_CREATE,
+                                    .partition_create = {.id = id,
+                                                         .name = "racer",
+                                                         .kind = VDC_PARTITION_GUEST,
+                                                         .generation = 1,
+                                                         .run = VDC_RUN_STOPPED,
+                                                         .vcpus = 1,
+                                                         .memory_bytes = bytes,
+                                                         .config = (const uint8_t *)config,
+                                                         .config_len = sizeof config - 1}};
+        ops[i][1] =
+            (struct vdc_op){.kind = VDC_OP_MEMORY_ASSIGN,
+                            .memory_assign = {.id = id, .bytes = bytes, .numa = VDC_NUMA_ANY}};
+    }
+    bool good = check("a repeated request gets the first one's answer, on its way too",
+                      manager_race(&manager, n1, ops[0], 2, CLIENTS), "other answers, or none");
+    unsigned won = 0;
+    unsigned lost = 0;
+    for (size_t i = 0; good && i < n1->results_len; i++) {
+        won += n1->results[i].rc == VDC_RC_OK;
+        lost += n1->results[i].rc == VDC_RC_NO_SPACE;
+    }
+    good = good && check("one of many gets the last memory", won == 2 && lost == 2 * CLIENTS - 2,
+                         "another number has it");
+    good =
+        good && check("the replica has the winner alone",
+                      wait_equal(n1) && vdc_allocdb_find_zone(n1->replica, "prod")->partitions == 1,
+                      "it does not");
+    for (uint8_t i = 0; good && i < CLIENTS; i++) {
+        struct vdc_id id = {{0x88, i}};
+        if (vdc_allocdb_find_partition(n1->replica, &id) != NULL) {
+            good = manager_destroy(&manager, n1, &id, 1) == VDC_RC_OK;
+        }
+    }
+    return good && check("the winner is destroyed", wait_equal(n1) && zone_is_empty(n1),
+                         "it is still there");
+}
+
 static bool check_create(void)
 {
     enum vdc_rc rc = manager_create(&manager, n1, &web, 1, VDC_RUN_RUNNING);
@@ -454,8 +504,8 @@ int main(int argc, char **argv)
     n2 = &manager.nodes[1];
     write_config(&agents[0], 1);
     write_config(&agents[1], 2);
-    bool good = check_joining() && check_create() && check_agent_killed() && check_migration() &&
-                check_monitor_killed() && check_fenced() && check_lease() &&
+    bool good = check_joining() && check_race() && check_create() && check_agent_killed() &&
+                check_migration() && check_monitor_killed() && check_fenced() && check_lease() &&
                 check_stop_and_destroy() && check_show();
     (void)good;
     for (size_t i = 0; i < NODES; i++) {

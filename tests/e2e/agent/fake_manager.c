@@ -130,6 +130,9 @@ static void take(struct node *node, const struct vdc_msg *msg)
     case VDC_MSG_TX_RESULT:
         node->result = msg->tx_result;
         node->has_result = true;
+        if (node->results_len < RESULTS_MAX) {
+            node->results[node->results_len++] = msg->tx_result;
+        }
         break;
     case VDC_MSG_RECORDS:
         take_records(node, &msg->records);
@@ -308,11 +311,11 @@ static struct vdc_id next_request(struct manager *manager)
     return id;
 }
 
-enum vdc_rc manager_tx(struct manager *manager, struct node *node, const struct vdc_op *ops,
-                       uint32_t ops_len)
+static void send_tx(struct manager *manager, struct node *node, const struct vdc_id *request_id,
+                    const struct vdc_op *ops, uint32_t ops_len)
 {
     struct vdc_tx tx = {
-        .request_id = next_request(manager),
+        .request_id = *request_id,
         .zone = "prod",
         .epoch = manager->epoch,
         .role = VDC_ROLE_COMMAND,
@@ -325,9 +328,48 @@ enum vdc_rc manager_tx(struct manager *manager, struct node *node, const struct 
     struct vdc_msg msg = {.kind = VDC_MSG_TX};
     msg.tx.tx.data = bytes.data;
     msg.tx.tx.len = bytes.len;
-    node->has_result = false;
     send_msg(node, &msg);
     vdc_buf_deinit(&bytes);
+}
+
+bool manager_race(struct manager *manager, struct node *node, const struct vdc_op *ops,
+                  uint32_t ops_len, uint32_t clients)
+{
+    struct vdc_id ids[RESULTS_MAX / 2];
+    VDC_ASSERT(clients <= VDC_COUNT_OF(ids));
+    node->results_len = 0;
+    for (uint32_t i = 0; i < clients; i++) {
+        ids[i] = next_request(manager);
+    }
+    /* Each twice, the second ones before the first are answered. */
+    for (uint32_t i = 0; i < 2 * clients; i++) {
+        uint32_t client = i % clients;
+        send_tx(manager, node, &ids[client], &ops[(size_t)client * ops_len], ops_len);
+    }
+    if (!manager_wait(manager, node->results_len == 2 * (size_t)clients)) {
+        return false;
+    }
+    uint32_t equal = 0;
+    for (uint32_t i = 0; i < clients; i++) {
+        const struct vdc_msg_tx_result *one = NULL;
+        for (size_t r = 0; r < node->results_len; r++) {
+            const struct vdc_msg_tx_result *result = &node->results[r];
+            if (vdc_id_equal(&result->request_id, &ids[i])) {
+                equal += one != NULL && one->rc == result->rc &&
+                         one->sequence == result->sequence && strcmp(one->text, result->text) == 0;
+                one = result;
+            }
+        }
+    }
+    return equal == clients;
+}
+
+enum vdc_rc manager_tx(struct manager *manager, struct node *node, const struct vdc_op *ops,
+                       uint32_t ops_len)
+{
+    struct vdc_id request_id = next_request(manager);
+    node->has_result = false;
+    send_tx(manager, node, &request_id, ops, ops_len);
     if (!manager_wait(manager, node->has_result)) {
         return VDC_RC_TIMEOUT;
     }

@@ -19,6 +19,7 @@
 #define NODES 2
 #define LEASE_NS (4 * VDC_SECOND)
 #define GUESTS_MAX 16
+#define RESULTS_MAX 64
 
 struct node {
     char name[VDC_NAME_CAP];
@@ -40,6 +41,8 @@ struct node {
     size_t guests_len;
     bool has_result;
     struct vdc_msg_tx_result result;
+    struct vdc_msg_tx_result results[RESULTS_MAX]; /* since manager_race */
+    size_t results_len;
     bool has_answer;
     struct vdc_msg_command_result answer; /* data: in console */
     struct vdc_buf console;
@@ -77,6 +80,11 @@ void manager_settle(struct manager *manager, unsigned ms);
 /* Sends and waits for the answer; rc TIMEOUT if none comes. */
 enum vdc_rc manager_tx(struct manager *manager, struct node *node, const struct vdc_op *ops,
                        uint32_t ops_len);
+/* Sends `clients` transactions of `ops_len` operations each, all of them twice, without waiting, then
+ * waits for all answers, which are in node->results. False: one is missing, or a repeated request has
+ * another answer than the first. */
+bool manager_race(struct manager *manager, struct node *node, const struct vdc_op *ops,
+                  uint32_t ops_len, uint32_t clients);
 enum vdc_rc manager_create(struct manager *manager, struct node *node, const struct vdc_id *id,
                            uint64_t generation, enum vdc_run run);
 enum vdc_rc manager_set_run(struct manager *manager, struct node *node, const struct vdc_id *id,
