@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What build.c makes of a file and place.c, check.c read. Not for other directories. */
+/* What build*.c make of a file and policy.c, place*.c, check.c read. Not for other directories. */
 #ifndef VDC_POLICY_INTERNAL_H
 #define VDC_POLICY_INTERNAL_H
 
