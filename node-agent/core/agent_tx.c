@@ -217,19 +217,70 @@ enum vdc_rc agent_commit(struct vdc_agent *agent, const struct vdc_tx *tx,
 
 /* --- what a leader may not ask for in a form that the node could never start --- */
 
-static enum vdc_rc check_ops(const struct vdc_tx *tx, struct vdc_err *err)
+static bool attaches_volume(const struct vdc_tx *tx, const struct vdc_id *partition,
+                            const struct vdc_id *volume)
 {
     for (uint32_t i = 0; i < tx->ops_len; i++) {
-        const struct vdc_op *op = &tx->ops[i];
-        if (op->kind == VDC_OP_PARTITION_CREATE &&
-            op->partition_create.kind == VDC_PARTITION_GUEST) {
-            struct vdc_launch_spec spec;
-            enum vdc_rc rc = vdc_launch_spec_parse(op->partition_create.config,
-                                                   op->partition_create.config_len, &spec, err);
-            if (rc != VDC_RC_OK) {
-                vdc_err_wrap(err, "op %u %s", i, vdc_op_name(op->kind));
-                return rc;
-            }
+        const struct vdc_op_volume_attach *attach = &tx->ops[i].volume_attach;
+        if (tx->ops[i].kind == VDC_OP_VOLUME_ATTACH && attach->mode == VDC_VOLUME_WRITE &&
+            vdc_id_equal(&attach->id, partition) && vdc_id_equal(&attach->volume, volume)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A guest that may run may write its disk, so the database must say that it does: in the same
+ * transaction, or already. */
+static enum vdc_rc check_volume(const struct vdc_agent *agent, const struct vdc_tx *tx,
+                                const struct vdc_id *partition, const void *config, size_t len,
+                                enum vdc_run run, struct vdc_err *err)
+{
+    struct vdc_launch_spec spec;
+    struct vdc_id volume;
+    enum vdc_rc rc = vdc_launch_spec_parse(config, len, &spec, err);
+    if (rc != VDC_RC_OK || spec.disk_bytes == 0) {
+        return rc;
+    }
+    if (!vdc_id_from_text(spec.volume, &volume)) {
+        return vdc_err_set(err, VDC_RC_INVALID, "launch description: volume is not an id");
+    }
+    const struct vdc_entry *use = vdc_allocdb_find_volume(agent->db, &volume, partition);
+    bool writes = use != NULL && use->volume.mode == VDC_VOLUME_WRITE;
+    if (run == VDC_RUN_RUNNING && !writes && !attaches_volume(tx, partition, &volume)) {
+        return vdc_err_set(err, VDC_RC_CONFLICT, "it would run and volume %s is not attached to it",
+                           spec.volume);
+    }
+    return VDC_RC_OK;
+}
+
+static enum vdc_rc check_op(const struct vdc_agent *agent, const struct vdc_tx *tx,
+                            const struct vdc_op *op, struct vdc_err *err)
+{
+    if (op->kind == VDC_OP_PARTITION_CREATE && op->partition_create.kind == VDC_PARTITION_GUEST) {
+        const struct vdc_op_partition_create *create = &op->partition_create;
+        return check_volume(agent, tx, &create->id, create->config, create->config_len, create->run,
+                            err);
+    }
+    if (op->kind == VDC_OP_PARTITION_SET_RUN) {
+        const struct vdc_op_partition_set_run *set = &op->partition_set_run;
+        const struct vdc_partition *partition = vdc_allocdb_find_partition(agent->db, &set->id);
+        if (partition != NULL && partition->kind == VDC_PARTITION_GUEST) {
+            return check_volume(agent, tx, &set->id, partition->config, partition->config_len,
+                                set->run, err);
+        }
+    }
+    return VDC_RC_OK;
+}
+
+static enum vdc_rc check_ops(const struct vdc_agent *agent, const struct vdc_tx *tx,
+                             struct vdc_err *err)
+{
+    for (uint32_t i = 0; i < tx->ops_len; i++) {
+        enum vdc_rc rc = check_op(agent, tx, &tx->ops[i], err);
+        if (rc != VDC_RC_OK) {
+            vdc_err_wrap(err, "op %u %s", i, vdc_op_name(tx->ops[i].kind));
+            return rc;
         }
     }
     return VDC_RC_OK;
@@ -371,7 +422,7 @@ void agent_receive_tx(struct vdc_agent *agent, uint32_t session, const struct vd
                    ? "the disk of the node's journal is full: make room there (the node's log says "
                      "where and how much); it is tried again by itself"
                    : "the node's journal takes no records now");
-    } else if ((rc = check_ops(&tx, &err)) != VDC_RC_OK) {
+    } else if ((rc = check_ops(agent, &tx, &err)) != VDC_RC_OK) {
         answer(agent, session, &tx.request_id, rc, "form", vdc_err_text(&err));
     } else {
         carry_out(agent, session, &tx);

@@ -464,6 +464,11 @@ static bool config_restartable(const struct vdc_partition *partition)
     return memmem(partition->config, partition->config_len, "\"restartable\":true", 18) != NULL;
 }
 
+static bool config_has_disk(const struct vdc_partition *partition)
+{
+    return memmem(partition->config, partition->config_len, "\"disk_bytes\":0,", 15) == NULL;
+}
+
 /* Desired against actual, as an agent does it. */
 static void node_reconcile(struct zone_world *world, struct zw_node *node)
 {
@@ -925,6 +930,29 @@ static bool executes(const struct zw_guest *guest)
            (guest->state == VDC_GUEST_RUNNING || guest->state == VDC_GUEST_MIGRATING);
 }
 
+/* What executes writes its volume: its node's database says so, in that generation. */
+static void check_volumes(struct zone_world *world)
+{
+    for (size_t n = 0; n < world->nodes_len; n++) {
+        const struct zw_node *node = &world->nodes[n];
+        for (size_t i = 0; i < node->guests_len; i++) {
+            const struct zw_guest *guest = &node->guests[i];
+            const struct vdc_partition *partition =
+                vdc_allocdb_find_partition(node->db, &guest->id);
+            if (!executes(guest) || partition == NULL || !config_has_disk(partition)) {
+                continue;
+            }
+            const struct vdc_entry *use = vdc_allocdb_find_volume(node->db, &guest->id, &guest->id);
+            if (use == NULL || use->volume.mode != VDC_VOLUME_WRITE ||
+                use->volume.generation != guest->generation) {
+                fprintf(stderr, "%s\n%s runs on %s and its volume is not in use there\n",
+                        vdc_buf_text(&world->trace), partition->name, node->name);
+                abort();
+            }
+        }
+    }
+}
+
 /* S1: one guest, one owner. */
 static void check_once(struct zone_world *world)
 {
@@ -1092,6 +1120,7 @@ static bool world_step(struct zone_world *world, vdc_mono until)
         }
     }
     check_once(world);
+    check_volumes(world);
     return true;
 }
 

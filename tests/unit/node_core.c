@@ -220,6 +220,53 @@ Test(node_core, a_launch_description_that_could_never_start_is_refused)
     lacks(&b, "journal");
 }
 
+Test(node_core, a_guest_with_a_disk_runs_only_while_its_volume_is_attached)
+{
+    bench_join(&b);
+    char id[VDC_ID_TEXT_CAP];
+    char config[128];
+    struct vdc_id web = id_of(1);
+    vdc_id_to_text(&web, id);
+    int len = snprintf(config, sizeof config,
+                       "{\"image\":\"linux\",\"disk_bytes\":512,\"volume\":\"%s\"}", id);
+    struct vdc_op ops[] = {
+        {.kind = VDC_OP_PARTITION_CREATE,
+         .partition_create = {.id = web,
+                              .name = "web",
+                              .kind = VDC_PARTITION_GUEST,
+                              .generation = 1,
+                              .run = VDC_RUN_RUNNING,
+                              .vcpus = 1,
+                              .memory_bytes = 64 * MIB,
+                              .config = (const uint8_t *)config,
+                              .config_len = (uint32_t)len}},
+        {.kind = VDC_OP_VOLUME_ATTACH,
+         .volume_attach = {.id = web, .generation = 1, .volume = web, .mode = VDC_VOLUME_READ}},
+    };
+    bench_tx(&b, 0, 1, 0, ops, 1);
+    has(&b, "CONFLICT");
+    has(&b, "is not attached to it");
+    bench_tx(&b, 0, 1, 0, ops, 2); /* what it only reads it may not write */
+    has(&b, "is not attached to it");
+    /* Waiting for a migration stream it writes nothing; running it would. */
+    ops[0].partition_create.run = VDC_RUN_INCOMING;
+    bench_tx(&b, 0, 1, 0, ops, 1);
+    has(&b, "journal");
+    struct vdc_op run[] = {
+        {.kind = VDC_OP_PARTITION_SET_RUN,
+         .partition_set_run = {.id = web, .generation = 1, .run = VDC_RUN_RUNNING}},
+        ops[1],
+    };
+    bench_tx(&b, 0, 1, 0, run, 1);
+    has(&b, "is not attached to it");
+    run[1].volume_attach.mode = VDC_VOLUME_WRITE;
+    bench_tx(&b, 0, 1, 0, run, 2);
+    lacks(&b, "is not attached to it");
+    bench_set_run(&b, 1, 1, VDC_RUN_STOPPED);
+    bench_set_run(&b, 1, 1, VDC_RUN_RUNNING);
+    lacks(&b, "is not attached to it");
+}
+
 Test(node_core, a_damaged_transaction_is_answered_by_bye)
 {
     bench_join(&b);

@@ -339,6 +339,39 @@ Test(zone_core, a_migration_moves_the_guest_and_tells_its_downtime)
     zw_destroy(world);
 }
 
+/* The generation that writes the partition's volume by the node's database; 0: none does. */
+static uint64_t writes_volume(struct zone_world *world, const char *node, const struct vdc_id *id)
+{
+    const struct vdc_entry *use = vdc_allocdb_find_volume(zw_node(world, node)->db, id, id);
+    return use != NULL && use->volume.mode == VDC_VOLUME_WRITE ? use->volume.generation : 0;
+}
+
+Test(zone_core, a_volume_is_in_use_where_the_guest_may_write_it_and_follows_a_migration)
+{
+    struct zone_world *world = ready_world();
+    struct vdc_zone_partition_info info;
+    create(world, "web", "silver", "web");
+    cr_assert(vdc_zone_partition_find(world->zone, "web", &info));
+    struct vdc_id id = info.record->id;
+    char source[VDC_NAME_CAP];
+    vdc_str_set(source, sizeof source, zw_owner(world, "web"));
+    const char *target = strcmp(source, "n1") == 0 ? "n2" : "n1";
+    cr_assert_eq(writes_volume(world, source, &id), 1);
+    zw_node(world, source)->stream_ns = 1000 * VDC_MS;
+    zw_ask(world, VDC_REQUEST_MIGRATE, "web", target, "m1");
+    zw_run(world, 500);
+    /* The target holds it and waits for the stream: it does not write. */
+    cr_assert_not_null(vdc_allocdb_find_partition(zw_node(world, target)->db, &id));
+    cr_assert_eq(writes_volume(world, target, &id), 0);
+    cr_assert_eq(writes_volume(world, source, &id), 1);
+    zw_run(world, 3000);
+    cr_assert_str_eq(zw_owner(world, "web"), target);
+    cr_assert_eq(writes_volume(world, target, &id), 2);
+    cr_assert_eq(writes_volume(world, source, &id), 0);
+    ASSERT_SETTLED(world);
+    zw_destroy(world);
+}
+
 Test(zone_core, a_target_that_fails_at_the_last_moment_leaves_the_guest_at_its_source)
 {
     struct zone_world *world = ready_world();
@@ -864,6 +897,25 @@ Test(zone_core, a_shorter_lease_does_not_let_a_new_leader_fence_too_early)
     zw_run(world, 25000);
     cr_assert(zw_saw(world, "fenced"));
     cr_assert_eq(zw_running(world, "web", NULL), 1);
+    zw_destroy(world);
+}
+
+Test(zone_core, creates_on_their_way_to_one_node_are_given_different_cpus)
+{
+    struct zone_world *world = ready_world();
+    vdc_autofree char *dedicated = policy_with("50, cpu: shared", "50, cpu: dedicated");
+    const char *racks = strstr(dedicated, "[\"r1\", \"r2\", \"r3\"]");
+    cr_assert_not_null(racks);
+    vdc_autofree char *text =
+        vdc_asprintf("%.*s[\"r1\"]%s", (int)(racks - dedicated), dedicated, strchr(racks, ']') + 1);
+    zw_apply(world, text, "");
+    zw_run(world, 2000);
+    uint64_t first = zw_create_partition(world, "a", "silver", "x", "k1");
+    uint64_t second = zw_create_partition(world, "b", "silver", "x", "k2");
+    zw_run(world, 3000);
+    cr_assert_eq(zw_operation(world, first)->state, VDC_OPSTATE_DONE, "%s", world->trace.data);
+    cr_assert_eq(zw_operation(world, second)->state, VDC_OPSTATE_DONE, "%s", world->trace.data);
+    cr_assert_not(zw_saw(world, "refused"), "%s", world->trace.data);
     zw_destroy(world);
 }
 

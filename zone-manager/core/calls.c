@@ -130,6 +130,13 @@ static void send_tx(struct vdc_zone *zone, struct zone_node *node, const struct 
     msg->tx.tx.data = msg->owned;
 }
 
+bool op_needs_send(struct zone_op *op, enum op_slot slot, const struct zone_node *node)
+{
+    const struct zone_call *call = op_call(op, slot);
+    return node_reachable(node) && call->state != CALL_OK && call->state != CALL_REFUSED &&
+           !(call->state == CALL_SENT && call->session == node->session);
+}
+
 void op_send_tx(struct vdc_zone *zone, struct zone_op *op, enum op_slot slot,
                 struct zone_node *node, const struct vdc_op *ops, uint32_t ops_len)
 {
@@ -209,59 +216,4 @@ void zone_on_command_result(struct vdc_zone *zone, struct zone_node *node,
     call_answered(zone, node, &result->request_id, result->rc, "",
                   result->text[0] != 0 ? result->text : vdc_rc_sentence(result->rc), 0,
                   result->port);
-}
-
-bool create_ops(struct vdc_zone *zone, const struct vdc_partition_record *rec, uint64_t generation,
-                enum vdc_run run, struct vdc_buf *config, struct vdc_op ops[CREATE_OPS_MAX])
-{
-    const struct vdc_partition_spec *spec = &rec->spec;
-    const struct vdc_policy_partition partition = {
-        .id = rec->id,
-        .name = spec->name,
-        .tenant = spec->tenant,
-        .class_name = spec->class,
-        .vcpus = spec->vcpus,
-        .memory_bytes = spec->memory_bytes,
-        .node = VDC_POLICY_NO_NODE,
-    };
-    struct vdc_policy_need need;
-    if (!vdc_policy_need(zone->policy, &partition, &need)) {
-        return false;
-    }
-    char id[VDC_ID_TEXT_CAP];
-    vdc_id_to_text(&rec->id, id);
-    /* Every text in it is a checked name, so nothing needs escaping. */
-    vdc_buf_printf(config,
-                   "{\"image\":\"%s\",\"disk_bytes\":%llu,\"volume\":\"%s\",\"restartable\":%s,"
-                   "\"name\":\"%s\"}",
-                   spec->image, (unsigned long long)spec->disk_bytes, id,
-                   rec->restartable ? "true" : "false", spec->name);
-    memset(ops, 0, CREATE_OPS_MAX * sizeof *ops);
-    struct vdc_op_partition_create *create = &ops[0].partition_create;
-    ops[0].kind = VDC_OP_PARTITION_CREATE;
-    create->id = rec->id;
-    vdc_str_set(create->name, sizeof create->name, spec->name);
-    vdc_str_set(create->tenant, sizeof create->tenant, spec->tenant);
-    vdc_str_set(create->class_name, sizeof create->class_name, spec->class);
-    create->kind = VDC_PARTITION_GUEST;
-    create->generation = generation;
-    create->run = run;
-    create->vcpus = spec->vcpus;
-    create->memory_bytes = spec->memory_bytes;
-    create->config = (const uint8_t *)config->data;
-    create->config_len = (uint32_t)config->len;
-    ops[1].kind = VDC_OP_CPU_ASSIGN;
-    ops[1].cpu_assign = (struct vdc_op_cpu_assign){
-        .id = rec->id,
-        .any = need.cpus_dedicated,
-        .numa = VDC_NUMA_ANY,
-        .shared_milli = (uint32_t)need.cpu_shared_milli,
-    };
-    ops[2].kind = VDC_OP_MEMORY_ASSIGN;
-    ops[2].memory_assign = (struct vdc_op_memory_assign){
-        .id = rec->id,
-        .bytes = need.memory_bytes,
-        .numa = VDC_NUMA_ANY,
-    };
-    return true;
 }

@@ -209,16 +209,10 @@ static void advance_reserve(struct vdc_zone *zone, struct zone_op *op, const str
     if (!resume(zone, op, ends) || abort_if_broken(zone, op, ends)) {
         return;
     }
-    struct vdc_op ops[CREATE_OPS_MAX];
-    struct vdc_buf config = {0};
-    if (!create_ops(zone, &op->partition->rec, op->rec.generation_to, VDC_RUN_INCOMING, &config,
-                    ops)) {
-        vdc_buf_deinit(&config);
+    if (!op_send_create(zone, op, ends->target, VDC_RUN_INCOMING)) {
         abort_migration(zone, op, "the policy has not its class any more");
         return;
     }
-    op_send_tx(zone, op, SLOT_TARGET, ends->target, ops, CREATE_OPS_MAX);
-    vdc_buf_deinit(&config);
     if (op_call(op, SLOT_TARGET)->state != CALL_OK ||
         !guest_in(ends->target_guest, VDC_GUEST_INCOMING)) {
         return;
@@ -346,15 +340,16 @@ static void advance_moved(struct vdc_zone *zone, struct zone_op *op, const struc
         op_write_both(zone, op);
         return;
     }
-    const struct vdc_op run = {
+    struct vdc_op run[2] = {{
         .kind = VDC_OP_PARTITION_SET_RUN,
         .partition_set_run = {op->rec.partition, op->rec.generation_to, VDC_RUN_RUNNING},
-    };
+    }};
+    uint32_t run_len = 1 + volume_op(&op->partition->rec, op->rec.generation_to, &run[1]);
     const struct vdc_op drop = {
         .kind = VDC_OP_PARTITION_DESTROY,
         .partition_destroy = {op->rec.partition, op->rec.generation_from},
     };
-    op_send_tx(zone, op, SLOT_RUN, ends->target, &run, 1);
+    op_send_tx(zone, op, SLOT_RUN, ends->target, run, run_len);
     op_send_tx(zone, op, SLOT_DROP, ends->source, &drop, 1);
     /* A source that is away is cleaned up when it comes back: it holds an old generation. */
     enum call_state dropped = op_call(op, SLOT_DROP)->state;

@@ -179,36 +179,30 @@ static void send_restart(struct vdc_zone *zone, struct zone_op *op, struct zone_
     const struct vdc_partition_record *rec = &op->partition->rec;
     const struct vdc_partition *held = node_holds(node, &rec->id, rec->generation);
     const struct vdc_msg_guest *guest = node_guest(node, &rec->id, rec->generation);
-    struct vdc_op set = {
+    struct vdc_op set[2] = {{
         .kind = VDC_OP_PARTITION_SET_RUN,
         .partition_set_run = {.id = rec->id, .generation = rec->generation},
-    };
+    }};
     /* A guest that powered itself off is still meant to run: to start it, that is taken back first. */
     bool ended = guest != NULL && (guest->state == VDC_GUEST_STOPPED);
     if (op_call(op, SLOT_TARGET)->state == CALL_NONE && held != NULL &&
         held->run == VDC_RUN_RUNNING && ended) {
-        set.partition_set_run.run = VDC_RUN_STOPPED;
-        op_send_tx(zone, op, SLOT_RESET, node, &set, 1);
+        set[0].partition_set_run.run = VDC_RUN_STOPPED;
+        op_send_tx(zone, op, SLOT_RESET, node, set, 1);
         return;
     }
-    set.partition_set_run.run = VDC_RUN_RUNNING;
-    op_send_tx(zone, op, SLOT_TARGET, node, &set, 1);
+    set[0].partition_set_run.run = VDC_RUN_RUNNING;
+    uint32_t len = 1 + volume_op(rec, rec->generation, &set[1]);
+    op_send_tx(zone, op, SLOT_TARGET, node, set, len);
 }
 
 static void send_create(struct vdc_zone *zone, struct zone_op *op, struct zone_node *node)
 {
-    struct vdc_op ops[CREATE_OPS_MAX];
-    struct vdc_buf config = {0};
-    if (!create_ops(zone, &op->partition->rec, op->rec.generation_to, VDC_RUN_RUNNING, &config,
-                    ops)) {
-        vdc_buf_deinit(&config);
+    if (!op_send_create(zone, op, node, VDC_RUN_RUNNING)) {
         op_finish(zone, op, VDC_RC_REFUSED, "the policy has no class %s any more",
                   op->partition->rec.spec.class);
         op_write_both(zone, op);
-        return;
     }
-    op_send_tx(zone, op, SLOT_TARGET, node, ops, CREATE_OPS_MAX);
-    vdc_buf_deinit(&config);
 }
 
 /* A refusal says nothing of an earlier sending of the same request whose answer was lost: a full disk

@@ -11,6 +11,7 @@
  *   nodes.c     membership, sessions, incarnations, leases, fencing
  *   replica.c   what nodes hold and run; reconcile.c what they should
  *   calls.c     transactions and commands to nodes with repeatable request ids
+ *   create.c    the transaction that brings a partition to a node; choice.c names its resources
  *   place.c     the snapshot for the policy engine, and placements
  *   requests.c  what clients ask
  *   op.c        what all operations share; op_run.c, op_stop.c, op_migrate.c their tables
@@ -25,6 +26,7 @@
 #include <vdc/base.h>
 #include <vdc/sm.h>
 #include <vdc/zone.h>
+#include <vdc/zone_choice.h>
 #include <vdc/zone_lease.h>
 
 /* A guest that must start (or stop) has this long until its operation fails; the partition stays as
@@ -164,6 +166,7 @@ enum op_slot {
 /* What an operation under way needs beyond its record. */
 struct op_work {
     struct zone_call calls[SLOT_COUNT];
+    struct vdc_zone_choice choice; /* of the create that is under way in SLOT_TARGET */
     vdc_mono step_began;
     vdc_mono deadline; /* of the step or the whole, see op_*.c */
     vdc_mono retry_at;
@@ -306,6 +309,8 @@ bool node_reachable(const struct zone_node *node);
 /* It is reachable and everything that it runs and holds is known. */
 bool node_known(const struct zone_node *node);
 struct zone_call *op_call(struct zone_op *op, enum op_slot slot);
+/* Whether op_send_tx() would send: it is neither answered nor under way in the present session. */
+bool op_needs_send(struct zone_op *op, enum op_slot slot, const struct zone_node *node);
 /* Sends it unless it is answered, or under way in the present session. */
 void op_send_tx(struct vdc_zone *zone, struct zone_op *op, enum op_slot slot,
                 struct zone_node *node, const struct vdc_op *ops, uint32_t ops_len);
@@ -319,11 +324,14 @@ void zone_on_tx_result(struct vdc_zone *zone, struct zone_node *node,
                        const struct vdc_msg_tx_result *result);
 void zone_on_command_result(struct vdc_zone *zone, struct zone_node *node,
                             const struct vdc_msg_command_result *result);
-/* The operation of a transaction that creates the partition at its node. `config` must live until
- * the transaction is sent. False: the policy has no such class any more. */
-#define CREATE_OPS_MAX 3
-bool create_ops(struct vdc_zone *zone, const struct vdc_partition_record *rec, uint64_t generation,
-                enum vdc_run run, struct vdc_buf *config, struct vdc_op ops[CREATE_OPS_MAX]);
+
+/* create.c */
+/* Sends the transaction that creates op->partition at the node as rec.generation_to (SLOT_TARGET),
+ * unless it is answered or under way. False: the policy has no such class any more. */
+bool op_send_create(struct vdc_zone *zone, struct zone_op *op, struct zone_node *node,
+                    enum vdc_run run);
+/* The partition uses its volume from now on, in that generation. 1, or 0 if it has none. */
+uint32_t volume_op(const struct vdc_partition_record *rec, uint64_t generation, struct vdc_op *op);
 
 /* nodes.c */
 void node_loaded(struct vdc_zone *zone, struct zone_node *node);

@@ -382,6 +382,18 @@ enum vdc_rc manager_tx(struct manager *manager, struct node *node, const struct 
 
 #define MIB (UINT64_C(1) << 20)
 
+/* Its disk, whose volume has its id. */
+static struct vdc_op attach_op(const struct vdc_id *id, uint64_t generation)
+{
+    return (struct vdc_op){
+        .kind = VDC_OP_VOLUME_ATTACH,
+        .volume_attach = {.id = *id,
+                          .generation = generation,
+                          .volume = *id,
+                          .mode = VDC_VOLUME_WRITE},
+    };
+}
+
 enum vdc_rc manager_create(struct manager *manager, struct node *node, const struct vdc_id *id,
                            uint64_t generation, enum vdc_run run)
 {
@@ -392,7 +404,7 @@ enum vdc_rc manager_create(struct manager *manager, struct node *node, const str
                        "{\"image\":\"linux\",\"disk_bytes\":16777216,\"volume\":\"%s\","
                        "\"restartable\":true,\"name\":\"web\"}",
                        text);
-    struct vdc_op ops[3] = {
+    struct vdc_op ops[4] = {
         {
             .kind = VDC_OP_PARTITION_CREATE,
             .partition_create =
@@ -413,18 +425,23 @@ enum vdc_rc manager_create(struct manager *manager, struct node *node, const str
             .kind = VDC_OP_MEMORY_ASSIGN,
             .memory_assign = {.id = *id, .bytes = 128 * MIB, .numa = VDC_NUMA_ANY},
         },
+        attach_op(id, generation),
     };
-    return manager_tx(manager, node, ops, 3);
+    /* A target of a migration writes nothing before it is told to run. */
+    return manager_tx(manager, node, ops, run == VDC_RUN_INCOMING ? 3 : 4);
 }
 
 enum vdc_rc manager_set_run(struct manager *manager, struct node *node, const struct vdc_id *id,
                             uint64_t generation, enum vdc_run run)
 {
-    struct vdc_op op = {
-        .kind = VDC_OP_PARTITION_SET_RUN,
-        .partition_set_run = {*id, generation, run},
+    struct vdc_op ops[2] = {
+        {
+            .kind = VDC_OP_PARTITION_SET_RUN,
+            .partition_set_run = {*id, generation, run},
+        },
+        attach_op(id, generation),
     };
-    return manager_tx(manager, node, &op, 1);
+    return manager_tx(manager, node, ops, run == VDC_RUN_RUNNING ? 2 : 1);
 }
 
 enum vdc_rc manager_destroy(struct manager *manager, struct node *node, const struct vdc_id *id,
