@@ -13,3 +13,5 @@ target_link_libraries(allocdb-model PRIVATE vdc-test-allocdb-model)
 set_target_properties(allocdb-model PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
 vdc_unit_test(allocdb_test_edges SOURCES unit/allocdb_test_edges.c unit/ultravisor_support.c
     LINK vdc-ultravisor-core)
+vdc_unit_test(allocdb_test_limits SOURCES unit/allocdb_test_limits.c unit/ultravisor_support.c
+    LINK vdc-ultravisor-core)
