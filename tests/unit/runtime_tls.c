@@ -208,6 +208,21 @@ Test(tls, refuses_a_certificate_without_identity)
     close_world(&w);
 }
 
+Test(tls, refuses_an_expired_certificate)
+{
+    struct world w;
+    open_world(&w);
+    struct vdc_tls_context *old = test_context(&w.t, "old", NULL);
+    dial(&w, old);
+    cr_assert(test_run_until_count(&w.t, &w.refusals, 1));
+    expect_reason(&w.refused, VDC_RC_UNAUTHENTICATED, "certificate has expired");
+    cr_assert(test_run_until_count(&w.t, &w.client.downs, 1));
+    expect_reason(&w.client.why, VDC_RC_UNAUTHENTICATED, "the peer refuses our certificate");
+    cr_assert_eq(w.server.ups, 0);
+    vdc_tls_context_unref(old);
+    close_world(&w);
+}
+
 Test(tls, refuses_a_certificate_that_may_only_be_a_client)
 {
     struct world w;

@@ -7,6 +7,9 @@
  * All calls and callbacks are on the loop's thread. No handler is called from inside a function of
  * this header. A handler may call any of them, also vdc_tls_close() on its own connection.
  *
+ * Certificates are checked at the handshake (signer, dates, purpose, identity); a connection that is up
+ * outlives the end of its certificate. There are no revocation lists: a peer is locked out by a new CA.
+ *
  * Made for ten thousand idle peers in a process: an idle connection keeps no buffer, and handshake
  * and closing times share one timer.
  */
@@ -45,9 +48,9 @@ struct vdc_tls_config {
     const char *alpn; /* the one protocol offered and taken, e.g. "http/1.1"; NULL: none */
 };
 
-/* Reads the files, and makes the process ignore SIGPIPE. One context serves dials and listens of one loop. INVALID, NOT_FOUND, ... with
- * the file's name in err. Released by vdc_tls_context_unref(); connections and listeners hold their
- * own reference. */
+/* Reads the files, and makes the process ignore SIGPIPE. One context serves dials and listens of one
+ * loop. INVALID, NOT_FOUND, ... with the file's name in err. Released by vdc_tls_context_unref();
+ * connections and listeners hold their own reference. */
 enum vdc_rc vdc_tls_context_create(struct uv_loop_s *loop, const struct vdc_tls_config *config,
                                    struct vdc_tls_context **context,
                                    struct vdc_err *err) VDC_MUST_USE;
