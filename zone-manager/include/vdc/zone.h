@@ -86,7 +86,7 @@ enum vdc_zone_event_kind {
 struct vdc_zone_event {
     enum vdc_zone_event_kind kind;
     vdc_mono now;
-    vdc_wall wall; /* for records' times only */
+    vdc_wall wall;        /* for records' times only */
     int64_t last_step_ns; /* CPU time that the previous step took, as the driver measured it; 0: not
                              measured. It becomes placement_ns of what that step placed. */
     union {
@@ -168,9 +168,9 @@ struct vdc_zone_node_info {
     vdc_mono lease_until;              /* by this manager's clock; the latest the node can think */
     const struct vdc_allocdb *replica; /* NULL until it is loaded */
     uint64_t replica_sequence;
-    bool replica_equal; /* digest compared equal at the last heartbeat */
-    size_t partitions;  /* owned */
-    bool usable;        /* takes new partitions; else: */
+    bool replica_equal;  /* digest compared equal at the last heartbeat */
+    size_t partitions;   /* owned */
+    bool usable;         /* takes new partitions; else: */
     const char *why_not; /* "silent", "no session"; static */
 };
 struct vdc_zone_partition_info {
