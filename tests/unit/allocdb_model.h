@@ -7,10 +7,11 @@
  *
  * What it doesn't say: an answer's sentence, and what can be seen without a state (the caller says
  * whether a transaction has a valid form). Which of several equal resources is taken is a rule of
- * tx.h too, and is found in allocdb_model_memory.c (choose) and allocdb_model.c (list_cpus) in one place each.
+ * tx.h too, and is found in allocdb_model_memory.c (choose) and allocdb_model_cpus.c (list_cpus) in one place each.
  *
  *     allocdb_model_memory.c   who owns each page, where a demand goes
- *     allocdb_model.c          transactions
+ *     allocdb_model.c          transactions, and what is found and counted
+ *     allocdb_model_{zones,entries,cpus,blocks}.c   operations
  *     allocdb_draw.c           random transactions that make sense often enough
  *     allocdb_compare.c        is the database what the model says?
  *     allocdb_run.c            the loop, and what it has reached
