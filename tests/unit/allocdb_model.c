@@ -447,7 +447,9 @@ static bool settle_claim(struct model_run *run)
 {
     int c = run->zone == NONE ? NONE : model_find_claim(run->m, &run->tx->claim);
     if (c == NONE) {
-        return model_refuse(run, VDC_RC_NOT_FOUND, VDC_RULE_UNKNOWN_CLAIM, 0, 0);
+        (void)model_refuse(run, VDC_RC_NOT_FOUND, VDC_RULE_UNKNOWN_CLAIM, 0, 0);
+        run->stored = run->zone != NONE;
+        return false;
     }
     if (run->s->claims[c].zone != run->zone) {
         return model_refuse(run, VDC_RC_FORBIDDEN, VDC_RULE_ZONE, 0, 0);

@@ -553,6 +553,23 @@ Test(allocdb_edges, the_last_65536_answers_are_kept_also_by_replicas_and_snapsho
     vdc_buf_deinit(&bytes);
 }
 
+Test(allocdb_edges, a_zone_that_was_never_here_leaves_no_answer)
+{
+    struct vdc_op op = op_run(WEB, 1, VDC_RUN_PAUSED);
+    struct vdc_tx txs[] = {tx_of(&b, &op, 1), tx_of(&b, NULL, 0), tx_of(&b, NULL, 0)};
+    txs[1].kind = VDC_TX_COMMIT_CLAIM;
+    txs[1].claim = id_of(5);
+    txs[2].kind = VDC_TX_ABORT_CLAIM;
+    txs[2].claim = id_of(5);
+    for (size_t i = 0; i < VDC_COUNT_OF(txs); i++) {
+        vdc_str_set(txs[i].zone, sizeof(txs[i].zone), "elsewhere");
+        cr_assert_eq(commit_tx(&b, &txs[i]), VDC_RC_NOT_FOUND);
+        cr_assert_eq(b.record.len, 0, "%zu: %s", i, b.result.text);
+        cr_assert_eq(commit_tx(&b, &txs[i]), VDC_RC_NOT_FOUND);
+        cr_assert_not(b.result.repeated);
+    }
+}
+
 /* --- the page map --- */
 
 /* The steps to the owner of each page of [from, from + bytes), which must be the partition's. */

@@ -160,8 +160,11 @@ static enum vdc_rc settle_claim(struct op_run *run)
     struct vdc_allocdb *db = run->db;
     struct claim *claim = claim_find(db, &run->tx->claim);
     if (run->zone == ZONE_NONE || claim == NULL) {
-        return op_refuse(run, VDC_RC_NOT_FOUND, VDC_RULE_UNKNOWN_CLAIM, 0, 0,
-                         "no such claim, or settled before");
+        enum vdc_rc rc = op_refuse(run, VDC_RC_NOT_FOUND, VDC_RULE_UNKNOWN_CLAIM, 0, 0,
+                                   "no such claim, or settled before");
+        /* As in op_find_zone: where no epoch is known, nothing is remembered. */
+        run->stored = run->zone != ZONE_NONE;
+        return rc;
     }
     if (claim->zone != run->zone) {
         return op_refuse(run, VDC_RC_FORBIDDEN, VDC_RULE_ZONE, 0, 0,
