@@ -123,7 +123,7 @@ bool guest_lease_valid(const struct vdc_guest *guest)
 
 bool guest_may_run(const struct vdc_guest *guest)
 {
-    bool view_runs = guest->view.run == VDC_RUN_RUNNING ||
+    bool view_runs = guest->view.run == VDC_RUN_RUNNING || guest->view.run == VDC_RUN_LEAVING ||
                      (guest->view.run == VDC_RUN_INCOMING && guest->activated);
 
     return guest->view_known && view_runs && !guest->held && !guest->state.panicked &&

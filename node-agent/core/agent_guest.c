@@ -325,6 +325,7 @@ static void start_when_allowed(struct vdc_agent *agent, struct guest *guest,
     switch (partition->run) {
     case VDC_RUN_PAUSED:
     case VDC_RUN_STOPPED:
+    case VDC_RUN_LEAVING:
         agent_guest_report(agent, guest, false);
         return;
     case VDC_RUN_INCOMING:
@@ -373,6 +374,11 @@ void agent_guest_reconcile(struct vdc_agent *agent, struct guest *guest)
         }
         if (partition == NULL) {
             begin_kill(agent, guest, "not in the database");
+        } else if (partition->run == VDC_RUN_RUNNING && guest->has_state &&
+                   guest->state.phase == VDC_PHASE_INCOMING && !guest->doomed) {
+            /* Its node was lost after the move: the stream that it waits for came to an earlier life. */
+            guest->stop_wanted = true;
+            begin_kill(agent, guest, "waits for a stream, and its record says running");
         } else if (partition->run == VDC_RUN_RUNNING && guest->has_state &&
                    guest->state.phase == VDC_PHASE_LOADED && !guest->activate_asked &&
                    !guest->doomed) {
@@ -424,7 +430,7 @@ void agent_guest_take_found(struct vdc_agent *agent, const struct vdc_agent_even
     guest->in_db = true;
     agent_guest_take_partition(guest, partition);
     guest->ended_itself = guest->has_state && guest->state.phase == VDC_PHASE_STOPPED &&
-                          partition->run == VDC_RUN_RUNNING;
+                          (partition->run == VDC_RUN_RUNNING || partition->run == VDC_RUN_LEAVING);
     guest->incoming_failed = guest->has_state && partition->run == VDC_RUN_INCOMING;
     if (!guest->lease_needed || event->found.lease_ns <= 0 ||
         event->found.lease_ns == VDC_VIEW_LEASE_NONE) {
@@ -529,6 +535,10 @@ static void note_end(struct vdc_agent *agent, struct guest *guest,
     if (partition->run == VDC_RUN_STOPPED || partition->run == VDC_RUN_PAUSED) {
         AGENT_TRACE(agent, INFO, "%s: has ended (%s), as its record wants", guest->name,
                     guest->state.reason);
+    } else if (partition->run == VDC_RUN_LEAVING) {
+        guest->ended_itself = guest->state.phase == VDC_PHASE_STOPPED;
+        AGENT_TRACE(agent, WARN, "%s: ended on its way to another node: %s -> its leader decides",
+                    guest->name, guest->state.reason);
     } else if (partition->run == VDC_RUN_INCOMING) {
         guest->incoming_failed = true;
         AGENT_TRACE(agent, WARN, "%s: ended before the guest was here: %s -> its leader decides",

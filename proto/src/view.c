@@ -71,7 +71,8 @@ _Static_assert(offsetof(struct body, cpus) == 200 && offsetof(struct body, block
 _Static_assert(BODY_AT + sizeof(struct body) <= VDC_VIEW_BYTES, "the body fits in the file");
 _Static_assert(sizeof(struct body) % 8 == 0, "the body is copied by words");
 
-static const char *const RUN_NAMES[VDC_RUN_COUNT] = {"incoming", "running", "paused", "stopped"};
+static const char *const RUN_NAMES[VDC_RUN_COUNT] = {"incoming", "running", "paused", "stopped",
+                                                     "leaving"};
 static const char *const KIND_NAMES[VDC_PARTITION_KIND_COUNT] = {"guest", "io", "system"};
 
 const char *vdc_run_name(enum vdc_run run)

@@ -22,7 +22,6 @@ struct volume {
     UT_hash_handle hh;
     struct vdc_id partition;
     uint64_t stamp;
-    bool deleted;
     uint64_t version; /* one more each time that somebody began to write */
 };
 
@@ -108,9 +107,6 @@ void sim_check_executes(struct sim_world *world, struct sim_execution *execution
                   id, execution->where, (unsigned long long)execution->image,
                   (unsigned long long)volume->version);
     }
-    if (volume->deleted) {
-        sim_break(world, "S1: guest %.8s on %s runs on a deleted volume", id, execution->where);
-    }
     volume->stamp = generation;
     volume->version = ++checks->versions;
     execution->image = volume->version;
@@ -122,13 +118,6 @@ void sim_check_volume_deleted(struct sim_world *world, const struct vdc_id *part
     char id[VDC_ID_TEXT_CAP];
     vdc_id_to_text(partition, id);
     sim_say(world, where, "volume of guest %.8s is deleted", id);
-    volume_of(world->checks, partition)->deleted = true;
-    for (const struct sim_execution *at = world->checks->executions; at != NULL; at = at->next) {
-        if (at->executes && vdc_id_equal(&at->partition, partition)) {
-            sim_break(world, "S1: the volume of guest %.8s is deleted while it runs on %s", id,
-                      at->where);
-        }
-    }
     char key[VDC_KEY_CAP];
     vdc_key_partition(key, SIM_ZONE, partition);
     const struct sim_kv *kv = sim_store_get(world->store, key);
@@ -362,7 +351,7 @@ static bool waits_for_room(const struct sim_world *world, const struct vdc_id *o
         return false;
     }
     bool places = record.kind == VDC_OPERATION_FAILOVER || record.kind == VDC_OPERATION_START;
-    bool waits = places && record.target[0] == 0 && record.verdict != NULL &&
+    bool waits = places && strcmp(record.step, "place") == 0 && record.verdict != NULL &&
                  strstr(record.verdict, "refused") != NULL;
     vdc_operation_record_deinit(&record);
     return waits;

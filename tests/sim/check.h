@@ -30,7 +30,8 @@ void sim_check_remove(struct sim_world *world, struct sim_execution *execution);
 void sim_check_executes(struct sim_world *world, struct sim_execution *execution, bool executes,
                         uint64_t generation);
 
-/* The partition's volume is gone: nobody may use it then or ever again. */
+/* The partition's volume is gone: somebody must have asked for its end. (It may run on for a while: on
+ * a fenced host that nobody reaches.) */
 void sim_check_volume_deleted(struct sim_world *world, const struct vdc_id *partition,
                               const char *where);
 

@@ -1124,3 +1124,38 @@ Test(node_core, graves_are_bounded)
     }
     has(&b, "remove p1.1");
 }
+
+/* The power goes at the source of a migration: what its target has become nobody here knows. */
+Test(node_core, a_guest_that_was_leaving_is_not_started_after_a_reboot_until_its_leader_says_so)
+{
+    bench_join(&b);
+    bench_run_guest(&b, 1, 1);
+    bench_set_run(&b, 1, 1, VDC_RUN_LEAVING);
+    bench_durable(&b);
+    lacks(&b, "kill");
+    bench_restart(&b, b.journalled);
+    bench_recovered(&b);
+    bench_session_up(&b, 0, "m1");
+    bench_lead(&b, 0, 1, 1, false);
+    bench_durable(&b);
+    bench_grant(&b, 0, 1, 1);
+    bench_tick(&b, VDC_SECOND);
+    lacks(&b, "start p1.1");
+    bench_set_run(&b, 1, 1, VDC_RUN_RUNNING);
+    bench_durable(&b);
+    has(&b, "start p1.1");
+}
+
+/* Its node was lost after the move: the stream came to an earlier life. */
+Test(node_core, a_guest_that_waits_for_a_stream_and_is_wanted_running_boots)
+{
+    bench_join(&b);
+    bench_create(&b, 1, 1, VDC_RUN_INCOMING, true);
+    bench_durable(&b);
+    bench_state(&b, 1, 1, VDC_PHASE_INCOMING);
+    bench_set_run(&b, 1, 1, VDC_RUN_RUNNING);
+    bench_durable(&b);
+    has(&b, "ask p1.1 kill");
+    bench_gone(&b, 1, 1, "killed");
+    has(&b, "start p1.1");
+}

@@ -452,6 +452,49 @@ Test(zone_core, a_migration_ends_when_a_node_stays_away)
     zw_destroy(world);
 }
 
+/* What the owner's database says of the partition's guest. */
+static enum vdc_run run_at(struct zone_world *world, const char *node, const char *name)
+{
+    struct vdc_zone_partition_info info;
+    cr_assert(vdc_zone_partition_find(world->zone, name, &info));
+    const struct vdc_partition *held =
+        vdc_allocdb_find_partition(zw_node(world, node)->db, &info.record->id);
+    cr_assert_not_null(held);
+    return held->run;
+}
+
+Test(zone_core, a_guest_that_is_on_its_way_is_leaving_in_its_source_s_database)
+{
+    struct zone_world *world = ready_world();
+    create(world, "web", "batch", "web");
+    char source[VDC_NAME_CAP];
+    snprintf(source, sizeof source, "%s", zw_owner(world, "web"));
+    zw_node(world, source)->stream_ns = 30 * VDC_SECOND;
+    uint64_t token = zw_ask(world, VDC_REQUEST_MIGRATE, "web", "", "");
+    zw_run(world, 1000);
+    cr_assert_eq(run_at(world, source, "web"), VDC_RUN_LEAVING, "%s", world->trace.data);
+    zw_cut(world, zw_operation(world, token)->target, 8000);
+    zw_run(world, 20000);
+    cr_assert_eq(zw_operation(world, token)->state, VDC_OPSTATE_FAILED, "%s", world->trace.data);
+    cr_assert_eq(run_at(world, source, "web"), VDC_RUN_RUNNING, "%s", world->trace.data);
+    ASSERT_SETTLED(world);
+    zw_destroy(world);
+}
+
+Test(zone_core, a_guest_that_stands_still_for_no_migration_is_told_to_go_on)
+{
+    struct zone_world *world = ready_world();
+    create(world, "web", "silver", "web");
+    struct zw_node *owner = zw_node(world, zw_owner(world, "web"));
+    owner->guests[0].state = VDC_GUEST_SWITCHOVER;
+    zw_cut(world, owner->name, 300);
+    zw_run(world, 3000);
+    cr_assert(zw_saw(world, "no migration is under way -> told to go on"), "%s", world->trace.data);
+    cr_assert_eq(zw_running(world, "web", NULL), 1);
+    ASSERT_SETTLED(world);
+    zw_destroy(world);
+}
+
 Test(zone_core, a_migration_whose_source_runs_again_without_a_reason_is_given_up)
 {
     struct zone_world *world = ready_world();

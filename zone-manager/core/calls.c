@@ -66,6 +66,8 @@ static uint64_t slot_generation(const struct zone_op *op, enum op_slot slot)
                    ? op->rec.generation_to
                    : op->rec.generation_from;
     case SLOT_RESET:
+    case SLOT_LEAVE:
+    case SLOT_STAY:
     case SLOT_OUT:
     case SLOT_CONTINUE:
     case SLOT_CANCEL:
@@ -161,6 +163,15 @@ void node_send_tx(struct vdc_zone *zone, struct zone_node *node, struct zone_cal
     }
 }
 
+static void send_command(struct vdc_zone *zone, struct zone_node *node, const struct vdc_id *id,
+                         struct vdc_msg_command *command)
+{
+    command->request_id = *id;
+    vdc_str_set(command->zone, sizeof command->zone, zone->name);
+    command->epoch = zone->epoch;
+    zone_send(zone, node->session, VDC_MSG_COMMAND)->command = *command;
+}
+
 void op_send_command(struct vdc_zone *zone, struct zone_op *op, enum op_slot slot,
                      struct zone_node *node, struct vdc_msg_command *command)
 {
@@ -170,13 +181,19 @@ void op_send_command(struct vdc_zone *zone, struct zone_op *op, enum op_slot slo
     }
     struct vdc_id id = derive_id(&op->rec.id, slot, slot_generation(op, slot));
     call->op = op;
-    if (!call_send(zone, call, &id, node)) {
-        return;
+    if (call_send(zone, call, &id, node)) {
+        send_command(zone, node, &call->id, command);
     }
-    command->request_id = call->id;
-    vdc_str_set(command->zone, sizeof command->zone, zone->name);
-    command->epoch = zone->epoch;
-    zone_send(zone, node->session, VDC_MSG_COMMAND)->command = *command;
+}
+
+void node_send_command(struct vdc_zone *zone, struct zone_node *node, struct zone_call *call,
+                       struct vdc_msg_command *command)
+{
+    struct vdc_id id = call->state == CALL_SENT ? call->id : vdc_id_make(&zone->prng);
+    call->node = node;
+    if (call_send(zone, call, &id, node)) {
+        send_command(zone, node, &call->id, command);
+    }
 }
 
 static void call_answered(struct vdc_zone *zone, struct zone_node *node,

@@ -6,7 +6,8 @@
  *   RESERVE      target commits the partition as incoming; its guest waits for the stream;
  *      |         MIGRATE_IN opens its port
  *      v
- *   STREAM       MIGRATE_OUT; the guest runs at the source and is copied
+ *   STREAM       the source notes that its guest is leaving (from then on it is not started there
+ *      |         again, whatever ends or reboots); MIGRATE_OUT; it runs at the source and is copied
  *      |  source reports `switchover`: it stands still
  *      v
  *   SWITCHOVER   that this step could be written shows that the store answers; MIGRATE_CONTINUE
@@ -145,11 +146,12 @@ static bool abort_if_broken(struct vdc_zone *zone, struct zone_op *op, const str
                guest_in(ends->target_guest, VDC_GUEST_STOPPED)) {
         snprintf(why, sizeof why, "the target failed: %.640s", ends->target_guest->reason);
     } else {
-        static const enum op_slot slots[] = {SLOT_TARGET, SLOT_IN, SLOT_OUT, SLOT_CONTINUE};
+        static const enum op_slot slots[] = {SLOT_TARGET, SLOT_IN, SLOT_LEAVE, SLOT_OUT,
+                                             SLOT_CONTINUE};
         for (size_t i = 0; i < VDC_COUNT_OF(slots); i++) {
             const struct zone_call *call = op_call(op, slots[i]);
             if (call->state == CALL_REFUSED) {
-                bool source = slots[i] == SLOT_OUT || slots[i] == SLOT_CONTINUE;
+                bool source = slots[i] != SLOT_TARGET && slots[i] != SLOT_IN;
                 snprintf(why, sizeof why, "%s refused: %.640s",
                          source ? op->rec.source : op->rec.target, call->text);
                 abort_migration(zone, op, why);
@@ -240,6 +242,13 @@ static void advance_stream(struct vdc_zone *zone, struct zone_op *op, const stru
     }
     const struct zone_call *in = op_call(op, SLOT_IN);
     if (mine && in->state == CALL_OK) {
+        const struct vdc_op leave = {
+            .kind = VDC_OP_PARTITION_SET_RUN,
+            .partition_set_run = {op->rec.partition, op->rec.generation_from, VDC_RUN_LEAVING},
+        };
+        op_send_tx(zone, op, SLOT_LEAVE, ends->source, &leave, 1);
+    }
+    if (mine && op_call(op, SLOT_LEAVE)->state == CALL_OK) {
         const struct vdc_policy_settings *settings = vdc_policy_settings(zone->policy);
         struct vdc_msg_command out = {
             .partition = op->rec.partition,
@@ -388,6 +397,7 @@ static bool source_is_back(struct zone_op *op, const struct ends *ends)
         return true;
     }
     return op_call(op, SLOT_CANCEL)->state != CALL_SENT &&
+           op_call(op, SLOT_STAY)->state != CALL_SENT &&
            !guest_in(ends->source_guest, VDC_GUEST_MIGRATING) &&
            !guest_in(ends->source_guest, VDC_GUEST_SWITCHOVER) &&
            !guest_in(ends->source_guest, VDC_GUEST_MIGRATED);
@@ -407,8 +417,15 @@ static void advance_aborting(struct vdc_zone *zone, struct zone_op *op, const st
     if (vdc_mono_is_never(op->work->deadline)) {
         op->work->deadline = vdc_mono_add(op->work->step_began, ZONE_ABORT_TIMEOUT_NS);
     }
+    const struct vdc_op stay = {
+        .kind = VDC_OP_PARTITION_SET_RUN,
+        .partition_set_run = {op->rec.partition, op->rec.generation_from, VDC_RUN_RUNNING},
+    };
     if (ends->source != NULL && node_known(ends->source)) {
         op_send_command(zone, op, SLOT_CANCEL, ends->source, &cancel);
+        if (op->partition->rec.desired == VDC_DESIRED_RUNNING) {
+            op_send_tx(zone, op, SLOT_STAY, ends->source, &stay, 1);
+        }
     }
     op_send_tx(zone, op, SLOT_DROP, ends->target, &drop, 1);
     enum call_state dropped = op_call(op, SLOT_DROP)->state;

@@ -34,21 +34,30 @@ static bool should_hold(const struct vdc_zone *zone, const struct zone_node *nod
            partition->rec.generation == held->generation;
 }
 
-/* One transaction that brings the partition into line on this node; true: it was sent now. */
-static bool send_repair(struct vdc_zone *zone, struct zone_node *node,
-                        const struct vdc_partition *held, const struct vdc_op *op)
+/* A place for one call that brings the partition into line on this node; NULL: one is under way. */
+static struct zone_repair *begin_repair(struct zone_node *node, const struct vdc_partition *held)
 {
     struct guest_key key = guest_key(&held->id, held->generation);
     struct zone_repair *repair;
     HASH_FIND(hh, node->repairs, &key, sizeof key, repair);
     if (repair != NULL) {
-        return false;
+        return NULL;
     }
     repair = VDC_NEW(struct zone_repair);
     repair->key = key;
     HASH_ADD(hh, node->repairs, key, sizeof repair->key, repair);
-    node_send_tx(zone, node, &repair->call, op, 1);
-    return true;
+    return repair;
+}
+
+/* One transaction; true: it was sent now. */
+static bool send_repair(struct vdc_zone *zone, struct zone_node *node,
+                        const struct vdc_partition *held, const struct vdc_op *op)
+{
+    struct zone_repair *repair = begin_repair(node, held);
+    if (repair != NULL) {
+        node_send_tx(zone, node, &repair->call, op, 1);
+    }
+    return repair != NULL;
 }
 
 static void drop_stray(struct vdc_zone *zone, struct zone_node *node,
@@ -94,7 +103,33 @@ static void set_run(struct vdc_zone *zone, struct zone_node *node, const struct 
     }
 }
 
-/* Forgets the repairs that were answered; those that were refused are looked at again later. */
+/* A migration that ended while its source was away (fenced, or silent for too long) left its guest at
+ * the switch-over point, where it stands still until somebody decides. The owner's guest goes on. */
+static void end_migration(struct vdc_zone *zone, struct zone_node *node,
+                          const struct vdc_partition *held)
+{
+    const struct zone_partition *partition = zone_partition_by_id(zone, &held->id);
+    const struct vdc_msg_guest *guest = node_guest(node, &held->id, held->generation);
+    if (partition->op != NULL || !partition->durable || partition->deleted || guest == NULL ||
+        (guest->state != VDC_GUEST_MIGRATING && guest->state != VDC_GUEST_SWITCHOVER &&
+         guest->state != VDC_GUEST_MIGRATED)) {
+        return;
+    }
+    struct zone_repair *repair = begin_repair(node, held);
+    if (repair == NULL) {
+        return;
+    }
+    struct vdc_msg_command cancel = {
+        .partition = held->id,
+        .generation = held->generation,
+        .kind = VDC_COMMAND_MIGRATE_CANCEL,
+    };
+    TRACE(zone, WARN, "%s on %s: is %s, and no migration is under way -> told to go on", held->name,
+          node->rec.name, vdc_guest_state_name(guest->state));
+    node_send_command(zone, node, &repair->call, &cancel);
+}
+
+/* Forgets the repairs that were answered, and says when to look again. */
 static void end_repairs(struct vdc_zone *zone, struct zone_node *node)
 {
     struct zone_repair *repair, *next;
@@ -108,6 +143,10 @@ static void end_repairs(struct vdc_zone *zone, struct zone_node *node)
                   node->rec.name, repair->call.text,
                   (long long)(ZONE_REPAIR_RETRY_NS / VDC_SECOND));
             node->repair_at = vdc_mono_add(zone->now, ZONE_REPAIR_RETRY_NS);
+        } else {
+            /* One repair at a time for each partition: the next look finds what else is to be done. */
+            node->repair_at =
+                vdc_mono_min(node->repair_at, vdc_mono_add(zone->now, ZONE_REPAIR_NEXT_NS));
         }
         call_forget(zone, &repair->call);
         HASH_DELETE(hh, node->repairs, repair);
@@ -137,6 +176,7 @@ void node_reconcile(struct vdc_zone *zone, struct zone_node *node)
         }
         if (should_hold(zone, node, held[i])) {
             set_run(zone, node, held[i]);
+            end_migration(zone, node, held[i]);
         } else {
             drop_stray(zone, node, held[i]);
         }

@@ -61,6 +61,8 @@
 #define ZONE_LINK_GRACE_NS (5 * VDC_SECOND)
 /* A node that refused to be brought into line (its disk is full, say) is asked again after this. */
 #define ZONE_REPAIR_RETRY_NS (10 * VDC_SECOND)
+/* From a repair that was done to the next look: by then the guest has said what it does now. */
+#define ZONE_REPAIR_NEXT_NS (1 * VDC_SECOND)
 /* Heartbeats in a row that name a sequence beyond the replica's before it is read anew: records are
  * under way for milliseconds, heartbeats come every T/4. */
 #define ZONE_REPLICA_BEHIND_MAX 8
@@ -155,6 +157,8 @@ enum op_slot {
     SLOT_RESET,  /* owner: set-run stopped before it is started again */
     SLOT_RUN,    /* migration target: activate */
     SLOT_DROP,   /* source after the move, or target after an abort, or destroy */
+    SLOT_LEAVE,  /* migration source: set-run leaving, before the stream begins */
+    SLOT_STAY,   /* migration source: set-run running, after an abort */
     SLOT_IN,     /* command migrate_in */
     SLOT_OUT,    /* command migrate_out */
     SLOT_CONTINUE,
@@ -319,6 +323,8 @@ void op_send_command(struct vdc_zone *zone, struct zone_op *op, enum op_slot slo
 void op_reset_call(struct vdc_zone *zone, struct zone_op *op, enum op_slot slot);
 void node_send_tx(struct vdc_zone *zone, struct zone_node *node, struct zone_call *call,
                   const struct vdc_op *ops, uint32_t ops_len);
+void node_send_command(struct vdc_zone *zone, struct zone_node *node, struct zone_call *call,
+                       struct vdc_msg_command *command);
 void call_forget(struct vdc_zone *zone, struct zone_call *call);
 void zone_on_tx_result(struct vdc_zone *zone, struct zone_node *node,
                        const struct vdc_msg_tx_result *result);

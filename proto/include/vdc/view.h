@@ -39,8 +39,11 @@ enum vdc_run {
     VDC_RUN_RUNNING,
     VDC_RUN_PAUSED,
     VDC_RUN_STOPPED, /* no QEMU; resources stay held */
+    /* It runs and is on its way to another node. Should it end, or the machine, it is not started here
+     * again before its leader has said who owns it: so this stands before the first byte is sent. */
+    VDC_RUN_LEAVING,
 };
-#define VDC_RUN_COUNT 4
+#define VDC_RUN_COUNT 5
 /* "running"; NULL for no run state. */
 const char *vdc_run_name(enum vdc_run run);
 
