@@ -51,11 +51,12 @@ static struct zone_repair *begin_repair(struct zone_node *node, const struct vdc
 
 /* One transaction; true: it was sent now. */
 static bool send_repair(struct vdc_zone *zone, struct zone_node *node,
-                        const struct vdc_partition *held, const struct vdc_op *op)
+                        const struct vdc_partition *held, const struct vdc_op *ops,
+                        uint32_t ops_len)
 {
     struct zone_repair *repair = begin_repair(node, held);
     if (repair != NULL) {
-        node_send_tx(zone, node, &repair->call, op, 1);
+        node_send_tx(zone, node, &repair->call, ops, ops_len);
     }
     return repair != NULL;
 }
@@ -67,7 +68,7 @@ static void drop_stray(struct vdc_zone *zone, struct zone_node *node,
         .kind = VDC_OP_PARTITION_DESTROY,
         .partition_destroy = {.id = held->id, .generation = held->generation},
     };
-    if (send_repair(zone, node, held, &op)) {
+    if (send_repair(zone, node, held, &op, 1)) {
         TRACE(zone, INFO,
               "%s on %s: generation %llu is not its owner's any more -> destroyed there",
               held->name, node->rec.name, (unsigned long long)held->generation);
@@ -93,11 +94,15 @@ static void set_run(struct vdc_zone *zone, struct zone_node *node, const struct 
     case VDC_DESIRED_ABSENT:
         return; /* a destroy failed: whoever asked for it knows, and asks again */
     }
-    const struct vdc_op op = {
+    struct vdc_op ops[2] = {{
         .kind = VDC_OP_PARTITION_SET_RUN,
         .partition_set_run = {held->id, held->generation, meant},
-    };
-    if (held->run != meant && send_repair(zone, node, held, &op)) {
+    }};
+    uint32_t ops_len = 1;
+    if (meant == VDC_RUN_RUNNING) {
+        ops_len += volume_op(&partition->rec, held->generation, &ops[1]);
+    }
+    if (held->run != meant && send_repair(zone, node, held, ops, ops_len)) {
         TRACE(zone, WARN, "%s on %s: is not as it is meant to be -> told to %s", held->name,
               node->rec.name, meant == VDC_RUN_RUNNING ? "run" : "stop");
     }
