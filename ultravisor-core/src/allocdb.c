@@ -78,6 +78,7 @@ void vdc_allocdb_destroy(struct vdc_allocdb *db)
     free(db->undo);
     free(db->touched);
     vdc_buf_deinit(&db->scratch_bytes);
+    free(db->arena.data);
     free(db->saved_zones);
     free(db->scratch_cpus);
     free(db->scratch_blocks);
@@ -397,13 +398,13 @@ enum vdc_rc vdc_allocdb_apply_record(struct vdc_allocdb *db, const void *record,
         return vdc_err_set(err, VDC_RC_PROTOCOL, "record %llu does not follow %llu",
                            ull(head.sequence), ull(db->sequence));
     }
-    enum vdc_rc rc = vdc_record_decode(record, len, &head, &tx, &first, err);
+    enum vdc_rc rc = record_decode_borrowed(record, len, &head, &tx, &first, &db->arena, err);
     if (rc != VDC_RC_OK) {
         return vdc_err_set(err, VDC_RC_CORRUPT, "record %llu: %s", ull(head.sequence),
                            err == NULL ? "" : err->text);
     }
+    prefetch_tables(db, &tx);
     rc = replay(db, &tx, &first, err);
-    vdc_tx_deinit(&tx);
     if (rc == VDC_RC_OK && !vdc_digest_equal(&db->digest, &head.digest)) {
         rc = vdc_err_set(err, VDC_RC_CORRUPT, "another digest afterwards");
     }

@@ -29,6 +29,7 @@
 #include "digest.h"
 #include "idmap.h"
 #include "pagemap.h"
+#include "tx_codec.h"
 #include "wire.h"
 
 #define SLOT_NONE UINT32_MAX
@@ -166,6 +167,7 @@ struct vdc_allocdb {
     uint32_t touched_len;
     struct vdc_op resolved;       /* the operation under way, with its choices made */
     struct vdc_buf scratch_bytes; /* what a commit would put into the record */
+    struct tx_arena arena;        /* of the record that is replayed */
     struct undo *undo;
     size_t undo_cap;
     size_t undo_len;
@@ -247,6 +249,9 @@ void memory_unbook(struct vdc_allocdb *db, struct slot *slot, uint32_t numa, uin
 /* Takes `bytes` of the NUMA node, which has them in blocks of `page`, for a slot that has none. */
 void memory_take_first(struct vdc_allocdb *db, struct slot *slot, uint32_t numa, uint64_t page,
                        uint64_t bytes);
+/* Takes the blocks, which are free and ascend, for a slot that has none. */
+void memory_take_named(struct vdc_allocdb *db, struct slot *slot,
+                       const struct vdc_memory_block *blocks, uint32_t len);
 void memory_give_all(struct vdc_allocdb *db, struct slot *slot);
 
 /* An unused slot with the fields of `create`, not in any table yet; its claim and its identity are

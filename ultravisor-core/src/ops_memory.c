@@ -140,26 +140,46 @@ static enum vdc_rc resolve_memory(struct op_run *run, struct slot *slot,
     return rc;
 }
 
-static enum vdc_rc take_named(struct op_run *run, struct slot *slot,
-                              const struct vdc_op_memory_assign *assign)
+/* All of them before any is taken: they ascend, so none lies in another. */
+static enum vdc_rc judge_blocks(struct op_run *run, const struct slot *slot,
+                                const struct vdc_op_memory_assign *assign)
 {
-    struct vdc_allocdb *db = run->db;
+    const struct vdc_allocdb *db = run->db;
+    uint64_t page = op_page_of(slot);
     for (uint32_t i = 0; i < assign->blocks_len; i++) {
         const struct vdc_memory_block *block = &assign->blocks[i];
         uint32_t numa = numa_index_of(db, block->numa);
         if (numa == UINT32_MAX) {
             return op_refuse_numa(run, block->numa);
         }
-        if (block->addr % op_page_of(slot) != 0 || block->bytes % op_page_of(slot) != 0) {
-            return op_refuse(run, VDC_RC_INVALID, VDC_RULE_MEMORY_PAGE, block->bytes,
-                             op_page_of(slot), "block %u is not made of pages of %llu bytes", i,
-                             ull(op_page_of(slot)));
+        if (((block->addr | block->bytes) & (page - 1)) != 0) {
+            return op_refuse(run, VDC_RC_INVALID, VDC_RULE_MEMORY_PAGE, block->bytes, page,
+                             "block %u is not made of pages of %llu bytes", i, ull(page));
         }
-        struct pagemap *map = &db->numa[numa].map;
-        if (!pagemap_range_is(map, block->addr, block->bytes, PAGE_OWNER_NONE)) {
+        if (!pagemap_range_is(&db->numa[numa].map, block->addr, block->bytes, PAGE_OWNER_NONE)) {
             return op_refuse_busy_block(run, i, block);
         }
-        pagemap_take(map, block->addr, block->bytes, slot->number);
+    }
+    return VDC_RC_OK;
+}
+
+static enum vdc_rc take_named(struct op_run *run, struct slot *slot,
+                              const struct vdc_op_memory_assign *assign)
+{
+    struct vdc_allocdb *db = run->db;
+    enum vdc_rc rc = judge_blocks(run, slot, assign);
+    if (rc != VDC_RC_OK) {
+        return rc;
+    }
+    if (slot->pub.blocks_len == 0) {
+        (void)undo_push(db, UNDO_MEM_FIRST, slot->number);
+        memory_take_named(db, slot, assign->blocks, assign->blocks_len);
+        return VDC_RC_OK;
+    }
+    for (uint32_t i = 0; i < assign->blocks_len; i++) {
+        const struct vdc_memory_block *block = &assign->blocks[i];
+        uint32_t numa = numa_index_of(db, block->numa);
+        pagemap_take(&db->numa[numa].map, block->addr, block->bytes, slot->number);
         book_taken(run, slot, numa, block->addr, block->bytes);
         if (slot->pub.blocks_len > VDC_VIEW_BLOCKS_MAX) {
             return refuse_fragmented(run, assign->bytes);

@@ -351,6 +351,16 @@ bool pagemap_range_is(const struct pagemap *map, uint64_t addr, uint64_t bytes, 
     while (bytes > 0) {
         uint64_t inside = addr % PAGE_1G;
         uint64_t part = VDC_MIN(bytes, PAGE_1G - inside);
+        if (value == FREE && inside == 0 && bytes >= PAGE_1G) {
+            part = bytes - bytes % PAGE_1G;
+            uint32_t first = (uint32_t)(addr / PAGE_1G);
+            if (!bits_none(map->root_free, first, first + (uint32_t)(part / PAGE_1G), UINT64_MAX)) {
+                return false;
+            }
+            addr += part;
+            bytes -= part;
+            continue;
+        }
         uint32_t entry = root_entry(map, (uint32_t)(addr / PAGE_1G));
         if (is_split(entry)) {
             if (!table_range_is(map, table_of(map, entry), PAGE_2M, inside, part, value)) {

@@ -278,6 +278,26 @@ void memory_take_first(struct vdc_allocdb *db, struct slot *slot, uint32_t numa,
     slot_touch(db, slot);
 }
 
+void memory_take_named(struct vdc_allocdb *db, struct slot *slot,
+                       const struct vdc_memory_block *blocks, uint32_t len)
+{
+    VDC_ASSERT(slot->pub.blocks_len == 0 && len > 0);
+    VDC_GROW(slot->blocks, slot->blocks_cap, (size_t)len);
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < len; i++) {
+        pagemap_take(&db->numa[numa_index_of(db, blocks[i].numa)].map, blocks[i].addr,
+                     blocks[i].bytes, slot->number);
+        slot->blocks[i] = blocks[i];
+        bytes += blocks[i].bytes;
+    }
+    slot->pub.blocks = slot->blocks;
+    slot->pub.blocks_len = len;
+    blocks_arrange(slot);
+    slot->pub.held_bytes = bytes;
+    db->zones[slot->zone].pub.memory_used_bytes += bytes;
+    slot_touch(db, slot);
+}
+
 void memory_give_all(struct vdc_allocdb *db, struct slot *slot)
 {
     for (uint32_t i = 0; i < slot->pub.blocks_len; i++) {

@@ -10,7 +10,12 @@
 
 #include "wire.h"
 
+#define TX_VERSION 3
 #define RECORD_VERSION 2
+/* Encodings of what lists are made of. */
+#define BLOCK_BYTES 18
+#define CPU_INFO_BYTES 10
+#define NUMA_INFO_BYTES 10
 /* version u8, zeros 3, rc u32, sequence u64, digest 16, request id 16. */
 #define RECORD_HEAD_BYTES 48
 /* Where the digest lies in it, patched in when the transaction has been applied. */
@@ -27,9 +32,16 @@
 uint8_t *tx_put_head(uint8_t *to, const struct vdc_tx *tx, uint32_t ops_len);
 uint8_t *tx_put_result(uint8_t *to, const struct vdc_tx_result *result);
 void tx_encode_op(const struct vdc_op *op, struct vdc_buf *out);
-/* A record's transaction may have no operations (refusals). */
-enum vdc_rc tx_decode_loose(const void *data, size_t len, struct vdc_tx *out,
-                            struct vdc_err *err) VDC_MUST_USE;
+/* Memory that transactions are decoded into; freed with its data. */
+struct tx_arena {
+    uint8_t *data;
+    size_t cap;
+};
+/* As vdc_record_decode, but the transaction lies in the arena and in `data`, so it is gone with either
+ * and needs no deinit; of `result` only what the record has is set. */
+enum vdc_rc record_decode_borrowed(const void *data, size_t len, struct vdc_record_head *head,
+                                   struct vdc_tx *tx_out, struct vdc_tx_result *result,
+                                   struct tx_arena *arena, struct vdc_err *err) VDC_MUST_USE;
 /* vdc_tx_validate, by rule: FORM always. */
 enum vdc_rc tx_validate_op(const struct vdc_op *op, uint32_t index,
                            struct vdc_err *err) VDC_MUST_USE;

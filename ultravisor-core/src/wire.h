@@ -81,8 +81,9 @@ static inline size_t wire_left(const struct wire_reader *in)
 /* The next `len` bytes, NULL (and bad) if there are not so many. */
 static inline const uint8_t *wire_get(struct wire_reader *in, size_t len)
 {
-    if (in->bad || len > wire_left(in)) {
+    if (len > wire_left(in)) {
         in->bad = true;
+        in->at = in->end;
         return NULL;
     }
     const uint8_t *from = in->at;
