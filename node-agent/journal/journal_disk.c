@@ -176,7 +176,9 @@ static int real_map(void *ctx, int dir, const char *name, void **data, size_t *l
         if (map == MAP_FAILED) {
             rc = -errno;
         } else {
+            /* It will be read once, from its beginning to its end, beginning now. */
             (void)madvise(map, (size_t)st.st_size, MADV_SEQUENTIAL);
+            (void)madvise(map, (size_t)st.st_size, MADV_WILLNEED);
             *data = map;
             *len = (size_t)st.st_size;
         }

@@ -9,8 +9,10 @@
  *     no frame, and a later batch behind it,  damage: something that was durable is gone; refuse
  *     or it is not the last segment           with file and offset, change nothing
  *     a segment begins too late               damage: a file is missing
+ *
+ * A thread of its own reads the segments and judges all this, another replays (journal_ahead.h).
  */
-#include "journal_internal.h"
+#include "journal_ahead.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -20,18 +22,13 @@
 /* Bytes of a file that recovery maps: the largest snapshot; segments are far smaller. */
 #define FILE_BYTES_MAX (UINT64_C(1) << 30)
 
-struct mapping {
-    void *data; /* NULL when empty */
-    size_t len;
-};
-
-static void unmap_file(const struct journal_dir *dir, struct mapping *map)
+static void unmap_file(const struct journal_dir *dir, struct journal_mapping *map)
 {
     dir->disk->unmap(dir->disk->ctx, map->data, map->len);
 }
 
-static enum vdc_rc map_file(const struct journal_dir *dir, const char *name, struct mapping *map,
-                            struct vdc_err *err)
+static enum vdc_rc map_file(const struct journal_dir *dir, const char *name,
+                            struct journal_mapping *map, struct vdc_err *err)
 {
     int rc = dir->disk->map(dir->disk->ctx, dir->fd, name, &map->data, &map->len);
     if (rc < 0) {
@@ -50,14 +47,20 @@ struct recovery {
     struct journal_tail *tail;
     struct vdc_journal_report *report;
     struct vdc_err *err;
+    struct vdc_err read_err; /* of the reading thread, as all that follows until it has ended */
+    enum vdc_rc read_rc;
+    const struct journal_listing *listing;
     uint64_t expected; /* sequence of the next frame; 0: whatever the first segment begins with */
+    uint64_t segment;  /* the one that is being read */
+    struct ahead_batch *batch; /* being filled; NULL: none */
+    struct journal_ahead ahead;
 };
 
 static enum vdc_rc recover_snapshot(struct recovery *r, uint64_t sequence)
 {
     char name[JOURNAL_NAME_CAP];
     journal_snapshot_name(name, sequence);
-    struct mapping map;
+    struct journal_mapping map;
     enum vdc_rc rc = map_file(r->dir, name, &map, r->err);
     if (rc == VDC_RC_OK) {
         rc = r->options->on_snapshot(r->options->ctx, sequence, map.len == 0 ? "" : map.data,
@@ -70,30 +73,59 @@ static enum vdc_rc recover_snapshot(struct recovery *r, uint64_t sequence)
     return rc;
 }
 
-static enum vdc_rc take_frame(struct recovery *r, const struct vdc_journal_frame *frame,
-                              const char *name)
+/* --- the reading thread --- */
+
+/* A batch with room; false: the replay has failed, nothing more is needed. */
+static bool has_room(struct recovery *r)
+{
+    if (r->batch == NULL) {
+        r->batch = journal_ahead_begin(&r->ahead, r->segment);
+    }
+    return r->batch != NULL;
+}
+
+static void hand_over(struct recovery *r)
+{
+    r->batch = NULL;
+    journal_ahead_hand_over(&r->ahead);
+}
+
+static enum vdc_rc take_frame(struct recovery *r, const struct vdc_journal_frame *frame)
 {
     r->expected = frame->sequence + 1;
     if (frame->sequence <= r->report->snapshot_sequence) {
         return VDC_RC_OK;
     }
-    r->report->records++;
-    r->tail->last_sequence = frame->sequence;
-    r->tail->replay_bytes += frame->next - frame->offset;
-    enum vdc_rc rc =
-        r->options->on_record(r->options->ctx, frame->sequence, frame->payload, frame->len, r->err);
-    return rc == VDC_RC_OK ? rc : vdc_err_wrap(r->err, "%s at %" PRIu64, name, frame->offset);
+    if (!has_room(r)) {
+        return VDC_RC_CANCELLED;
+    }
+    r->batch->frames[r->batch->len++] = *frame;
+    if (r->batch->len == AHEAD_FRAMES) {
+        hand_over(r);
+    }
+    return VDC_RC_OK;
+}
+
+/* Behind the frames that lie in it. */
+static void release(struct recovery *r, struct journal_mapping *map)
+{
+    if (has_room(r)) {
+        r->batch->map = *map;
+        hand_over(r);
+    } else {
+        unmap_file(r->dir, map);
+    }
 }
 
 static enum vdc_rc damaged(struct recovery *r, const char *name, uint64_t offset, const char *what)
 {
-    return vdc_err_set(r->err, VDC_RC_CORRUPT,
+    return vdc_err_set(&r->read_err, VDC_RC_CORRUPT,
                        "%s at %" PRIu64 ": %s (expected record %" PRIu64 ")", name, offset, what,
                        r->expected);
 }
 
 /* Bytes up to the last one that is not zero. */
-static uint64_t used_bytes(const struct mapping *map)
+static uint64_t used_bytes(const struct journal_mapping *map)
 {
     const uint8_t *bytes = map->data;
     uint64_t len = map->len;
@@ -103,15 +135,16 @@ static uint64_t used_bytes(const struct mapping *map)
     return len;
 }
 
-static enum vdc_rc read_frames(struct recovery *r, const char *name, const struct mapping *map,
-                               uint32_t salt, bool is_last, uint64_t *offset)
+static enum vdc_rc read_frames(struct recovery *r, const char *name,
+                               const struct journal_mapping *map, uint32_t salt, bool is_last,
+                               uint64_t *offset)
 {
     for (;;) {
         struct vdc_journal_frame frame;
         enum vdc_rc rc;
         switch (vdc_journal_scan_frame(map->data, map->len, *offset, r->expected, salt, &frame)) {
         case VDC_JOURNAL_FRAME:
-            rc = take_frame(r, &frame, name);
+            rc = take_frame(r, &frame);
             if (rc != VDC_RC_OK) {
                 return rc;
             }
@@ -134,13 +167,13 @@ static enum vdc_rc read_frames(struct recovery *r, const char *name, const struc
 }
 
 static enum vdc_rc read_segment(struct recovery *r, uint64_t begins, const char *name,
-                                const struct mapping *map, bool is_last)
+                                const struct journal_mapping *map, bool is_last)
 {
     uint64_t first = 0;
     uint32_t salt = 0;
     enum vdc_rc rc = vdc_journal_head_decode(map->data, map->len, &first, &salt);
     if (rc != VDC_RC_OK || first != begins) {
-        return vdc_err_set(r->err, rc == VDC_RC_OK ? VDC_RC_CORRUPT : rc,
+        return vdc_err_set(&r->read_err, rc == VDC_RC_OK ? VDC_RC_CORRUPT : rc,
                            "%s at 0: not a segment's head of this version", name);
     }
     bool follows = r->expected == 0
@@ -163,17 +196,18 @@ static enum vdc_rc read_segment(struct recovery *r, uint64_t begins, const char 
     return rc;
 }
 
-static enum vdc_rc recover_segments(struct recovery *r, const struct journal_listing *listing)
+static enum vdc_rc read_segments(struct recovery *r)
 {
-    for (size_t i = 0; i < listing->segments_len; i++) {
+    for (size_t i = 0; i < r->listing->segments_len; i++) {
         char name[JOURNAL_NAME_CAP];
-        struct mapping map;
-        journal_segment_name(name, listing->segments[i]);
-        enum vdc_rc rc = map_file(r->dir, name, &map, r->err);
+        struct journal_mapping map;
+        r->segment = r->listing->segments[i];
+        journal_segment_name(name, r->segment);
+        enum vdc_rc rc = map_file(r->dir, name, &map, &r->read_err);
         if (rc == VDC_RC_OK) {
-            bool is_last = i + 1 == listing->segments_len;
-            rc = read_segment(r, listing->segments[i], name, &map, is_last);
-            unmap_file(r->dir, &map);
+            bool is_last = i + 1 == r->listing->segments_len;
+            rc = read_segment(r, r->segment, name, &map, is_last);
+            release(r, &map);
         }
         if (rc != VDC_RC_OK) {
             return rc;
@@ -187,22 +221,85 @@ static enum vdc_rc recover_segments(struct recovery *r, const struct journal_lis
     return VDC_RC_OK;
 }
 
+static void reader_main(void *arg)
+{
+    struct recovery *r = arg;
+    r->read_rc = read_segments(r);
+    journal_ahead_end(&r->ahead);
+}
+
+/* --- the replaying thread --- */
+
+static enum vdc_rc replay_batch(struct recovery *r, const struct ahead_batch *batch)
+{
+    enum vdc_rc rc = VDC_RC_OK;
+    for (uint32_t i = 0; rc == VDC_RC_OK && i < batch->len; i++) {
+        const struct vdc_journal_frame *frame = &batch->frames[i];
+        r->report->records++;
+        r->tail->last_sequence = frame->sequence;
+        r->tail->replay_bytes += frame->next - frame->offset;
+        rc = r->options->on_record(r->options->ctx, frame->sequence, frame->payload, frame->len,
+                                   r->err);
+        if (rc != VDC_RC_OK) {
+            char name[JOURNAL_NAME_CAP];
+            journal_segment_name(name, batch->segment);
+            rc = vdc_err_wrap(r->err, "%s at %" PRIu64, name, frame->offset);
+        }
+    }
+    return rc;
+}
+
+/* What was read before damage is replayed, and what cannot be replayed is reported first, as if there
+ * were one thread. */
+static enum vdc_rc recover_segments(struct recovery *r)
+{
+    uv_thread_t reader;
+    struct ahead_batch *batch;
+    enum vdc_rc rc = VDC_RC_OK;
+    journal_ahead_init(&r->ahead);
+    VDC_ASSERT(uv_thread_create(&reader, reader_main, r) == 0);
+    while ((batch = journal_ahead_wait(&r->ahead)) != NULL) {
+        if (rc == VDC_RC_OK) {
+            rc = replay_batch(r, batch);
+            if (rc != VDC_RC_OK) {
+                journal_ahead_stop(&r->ahead);
+            }
+        }
+        if (batch->map.data != NULL) {
+            unmap_file(r->dir, &batch->map);
+        }
+        journal_ahead_give_back(&r->ahead);
+    }
+    VDC_ASSERT(uv_thread_join(&reader) == 0);
+    journal_ahead_deinit(&r->ahead);
+    if (rc == VDC_RC_OK && r->read_rc != VDC_RC_OK && r->err != NULL) {
+        *r->err = r->read_err;
+    }
+    return rc == VDC_RC_OK ? r->read_rc : rc;
+}
+
 enum vdc_rc journal_recover(const struct journal_dir *dir,
                             const struct vdc_journal_options *options, struct journal_tail *tail,
                             struct vdc_journal_report *report, struct vdc_err *err)
 {
     *tail = (struct journal_tail){0};
     *report = (struct vdc_journal_report){0};
-    struct recovery r = {
-        .dir = dir, .options = options, .tail = tail, .report = report, .err = err};
     struct journal_listing listing;
+    struct recovery *r = VDC_NEW(struct recovery);
+    r->dir = dir;
+    r->options = options;
+    r->tail = tail;
+    r->report = report;
+    r->err = err;
+    r->listing = &listing;
     enum vdc_rc rc = journal_list(dir, &listing, err);
     if (rc == VDC_RC_OK && listing.snapshots_len > 0) {
-        rc = recover_snapshot(&r, listing.snapshots[listing.snapshots_len - 1]);
+        rc = recover_snapshot(r, listing.snapshots[listing.snapshots_len - 1]);
     }
-    if (rc == VDC_RC_OK) {
-        rc = recover_segments(&r, &listing);
+    if (rc == VDC_RC_OK && listing.segments_len > 0) {
+        rc = recover_segments(r);
     }
+    free(r);
     report->last_sequence = tail->last_sequence;
     journal_listing_deinit(&listing);
     return rc;
