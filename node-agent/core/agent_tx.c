@@ -178,11 +178,37 @@ static void note_op(struct vdc_agent *agent, const struct vdc_op *op, uint64_t s
     case VDC_OP_INCARNATION_SET:
     case VDC_OP_DEVICE_ADD:
     case VDC_OP_DEVICE_REMOVE:
-    case VDC_OP_CHANNEL_CONNECT:    /* no view shows channels yet */
+    case VDC_OP_CHANNEL_CONNECT:    /* touch_changed */
     case VDC_OP_CHANNEL_DISCONNECT: /* the same */
     case VDC_OP_FENCE_PROMISE:
     case VDC_OP_ZONE_TRANSFER:
         break;
+    }
+}
+
+/* Whether it may change what others than its partitions hold: a channel begins and ends at both of
+ * its endpoints, also when one of them is destroyed. */
+static bool reaches_others(const struct vdc_tx *tx)
+{
+    for (uint32_t i = 0; i < tx->ops_len; i++) {
+        enum vdc_op_kind kind = tx->ops[i].kind;
+        if (kind == VDC_OP_CHANNEL_CONNECT || kind == VDC_OP_CHANNEL_DISCONNECT ||
+            kind == VDC_OP_PARTITION_DESTROY) {
+            return true;
+        }
+    }
+    return tx->kind != VDC_TX_APPLY;
+}
+
+/* The guests whose records the change of that sequence changed: their views are published anew. */
+static void touch_changed(struct vdc_agent *agent, uint64_t sequence)
+{
+    for (struct guest *guest = agent->guests; guest != NULL; guest = guest->hh.next) {
+        const struct vdc_partition *partition =
+            guest->in_db ? vdc_allocdb_find_partition(agent->db, &guest->key.id) : NULL;
+        if (partition != NULL && partition->sequence == sequence) {
+            guest->touched = sequence;
+        }
     }
 }
 
@@ -211,6 +237,9 @@ enum vdc_rc agent_commit(struct vdc_agent *agent, const struct vdc_tx *tx,
         }
     } else {
         agent_guest_sweep(agent, result->sequence);
+    }
+    if (reaches_others(tx)) {
+        touch_changed(agent, result->sequence);
     }
     return rc;
 }

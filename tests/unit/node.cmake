@@ -14,3 +14,7 @@ vdc_unit_test(node_inspect_test
 target_include_directories(node_inspect_test PRIVATE ${CMAKE_CURRENT_LIST_DIR}/../../node-agent/io)
 vdc_unit_test(node_inventory_test
     SOURCES ${CMAKE_CURRENT_LIST_DIR}/node_inventory.c LINK vdc-agent-core)
+vdc_unit_test(node_views_test
+    SOURCES ${CMAKE_CURRENT_LIST_DIR}/node_views.c ${CMAKE_CURRENT_LIST_DIR}/ultravisor_support.c
+    LINK vdc-agent-io)
+target_include_directories(node_views_test PRIVATE ${CMAKE_CURRENT_LIST_DIR}/../../node-agent/io)

@@ -267,6 +267,56 @@ Test(node_core, a_guest_with_a_disk_runs_only_while_its_volume_is_attached)
     lacks(&b, "is not attached to it");
 }
 
+Test(node_core, a_channel_that_begins_or_ends_is_published_to_the_guest_at_either_end)
+{
+    bench_join(&b);
+    bench_run_guest(&b, 1, 1);
+    struct vdc_op io = {.kind = VDC_OP_PARTITION_CREATE,
+                        .partition_create = {.id = id_of(9),
+                                             .name = "io-a",
+                                             .kind = VDC_PARTITION_IO,
+                                             .generation = 1,
+                                             .run = VDC_RUN_RUNNING,
+                                             .vcpus = 1}};
+    bench_tx(&b, 0, 1, 0, &io, 1);
+    bench_durable(&b);
+    lacks(&b, "publish");
+    for (int guest_first = 0; guest_first < 2; guest_first++) {
+        struct vdc_op connect = {.kind = VDC_OP_CHANNEL_CONNECT,
+                                 .channel_connect = {.channel = id_of(20),
+                                                     .endpoint = {id_of(guest_first ? 1 : 9),
+                                                                  id_of(guest_first ? 9 : 1)},
+                                                     .version = 1,
+                                                     .bytes = 4096,
+                                                     .numa = VDC_NUMA_ANY}};
+        bench_tx(&b, 0, 1, 0, &connect, 1);
+        lacks(&b, "publish"); /* not before it is durable */
+        bench_durable(&b);
+        has(&b, "publish p1.1");
+        has(&b, "ask p1.1 refresh");
+        struct vdc_op disconnect = {.kind = VDC_OP_CHANNEL_DISCONNECT,
+                                    .channel_disconnect = {id_of(20)}};
+        bench_tx(&b, 0, 1, 0, &disconnect, 1);
+        bench_durable(&b);
+        has(&b, "publish p1.1");
+        bench_tx(&b, 0, 1, 0, &connect, 1);
+        bench_durable(&b);
+        bench_tx(&b, 0, 1, 0, &disconnect, 1);
+        bench_durable(&b);
+    }
+    struct vdc_op connect = {.kind = VDC_OP_CHANNEL_CONNECT,
+                             .channel_connect = {.channel = id_of(21),
+                                                 .endpoint = {id_of(1), id_of(9)},
+                                                 .version = 1,
+                                                 .bytes = 4096,
+                                                 .numa = VDC_NUMA_ANY}};
+    bench_tx(&b, 0, 1, 0, &connect, 1);
+    bench_durable(&b);
+    bench_destroy(&b, 9, 1); /* the channel ends with it */
+    bench_durable(&b);
+    has(&b, "publish p1.1");
+}
+
 Test(node_core, a_damaged_transaction_is_answered_by_bye)
 {
     bench_join(&b);

@@ -39,6 +39,43 @@ static void fill(struct vdc_view_content *content, uint64_t n)
         content->blocks[i] =
             (struct vdc_memory_block){.addr = n + i, .bytes = n, .numa = (uint32_t)n % 64};
     }
+    content->channels_len = n % 10;
+    content->channels_total = content->channels_len + n % 3;
+    for (uint32_t i = 0; i < content->channels_len; i++) {
+        struct vdc_view_channel *channel = &content->channels[i];
+        memset(channel->id.bytes, (int)(n + i) % 255 + 1, 16);
+        memset(channel->peer.bytes, (int)(n + i) % 254 + 2, 16);
+        channel->type = (enum vdc_channel_type)((n + i) % VDC_CHANNEL_TYPE_COUNT);
+        channel->version = (uint16_t)n;
+        channel->second = (n + i) % 2 == 0;
+        channel->bytes = n + i;
+        channel->blocks_at = content->channel_blocks_len;
+        channel->blocks_len = 1 + i % 2;
+        for (uint32_t b = 0; b < channel->blocks_len; b++) {
+            content->channel_blocks[content->channel_blocks_len++] =
+                (struct vdc_memory_block){.addr = n ^ i, .bytes = n + b, .numa = i};
+        }
+    }
+}
+
+static bool same_channels(const struct vdc_view_content *a, const struct vdc_view_content *b)
+{
+    bool equal = a->channels_len == b->channels_len && a->channels_total == b->channels_total &&
+                 a->channel_blocks_len == b->channel_blocks_len;
+    for (uint32_t i = 0; equal && i < a->channels_len; i++) {
+        const struct vdc_view_channel *x = &a->channels[i];
+        const struct vdc_view_channel *y = &b->channels[i];
+        equal = vdc_id_equal(&x->id, &y->id) && vdc_id_equal(&x->peer, &y->peer) &&
+                x->type == y->type && x->version == y->version && x->second == y->second &&
+                x->bytes == y->bytes && x->blocks_at == y->blocks_at &&
+                x->blocks_len == y->blocks_len;
+    }
+    for (uint32_t i = 0; equal && i < a->channel_blocks_len; i++) {
+        const struct vdc_memory_block *x = &a->channel_blocks[i];
+        const struct vdc_memory_block *y = &b->channel_blocks[i];
+        equal = x->addr == y->addr && x->bytes == y->bytes && x->numa == y->numa;
+    }
+    return equal;
 }
 
 static bool same(const struct vdc_view_content *a, const struct vdc_view_content *b)
@@ -54,7 +91,7 @@ static bool same(const struct vdc_view_content *a, const struct vdc_view_content
         equal = a->blocks[i].addr == b->blocks[i].addr &&
                 a->blocks[i].bytes == b->blocks[i].bytes && a->blocks[i].numa == b->blocks[i].numa;
     }
-    return equal;
+    return equal && same_channels(a, b);
 }
 
 Test(ultravisor_view, an_empty_file_is_not_published_and_has_no_lease)
@@ -93,6 +130,11 @@ Test(ultravisor_view, the_largest_content_fits)
     in.cpus_len = VDC_VCPUS_MAX;
     in.blocks_len = VDC_VIEW_BLOCKS_MAX;
     in.blocks[VDC_VIEW_BLOCKS_MAX - 1].addr = 77;
+    in.channels_len = VDC_VIEW_CHANNELS_MAX;
+    in.channels_total = 1000000;
+    in.channel_blocks_len = VDC_VIEW_CHANNEL_BLOCKS_MAX;
+    in.channels[VDC_VIEW_CHANNELS_MAX - 1].version = 9;
+    in.channel_blocks[VDC_VIEW_CHANNEL_BLOCKS_MAX - 1].addr = 78;
     vdc_view_publish(page, &in);
     cr_assert_eq(vdc_view_read(page, &out, NULL), VDC_RC_OK);
     cr_assert(same(&in, &out));
@@ -122,8 +164,12 @@ Test(ultravisor_view, other_versions_and_lengths_out_of_bounds_are_corrupt)
     struct vdc_view_content out;
     struct vdc_err err;
     fill(&in, 5);
-    static const size_t words[] = {0,           2,           64 / 4 + 42, 64 / 4 + 43,
-                                   64 / 4 + 44, 64 / 4 + 46, 64 / 4 + 47};
+    static const size_t words[] = {
+        0, 2, 64 / 4 + 42, 64 / 4 + 43, 64 / 4 + 44, 64 / 4 + 46, 64 / 4 + 47,
+        /* channels: how many, their blocks; the first one's type,
+                                    * whether it is the second end, where its blocks begin, how many */
+        64 / 4 + 178, 64 / 4 + 180, (64 + 25304 + 40) / 4, (64 + 25304 + 44) / 4,
+        (64 + 25304 + 48) / 4, (64 + 25304 + 52) / 4};
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
         uint32_t *page = new_page();
         vdc_view_publish(page, &in);

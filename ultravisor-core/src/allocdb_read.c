@@ -154,6 +154,41 @@ bool vdc_allocdb_claim_at(const struct vdc_allocdb *db, size_t i, struct vdc_cla
     return false;
 }
 
+/* As many as a view has room for, in the order of their ids. */
+static void fill_channels(const struct vdc_allocdb *db, const struct vdc_partition *partition,
+                          struct vdc_view_content *out)
+{
+    size_t len;
+    vdc_autofree const struct vdc_entry **entries = vdc_allocdb_entries_of(db, partition, &len);
+    bool room = true;
+    for (size_t i = 0; i < len; i++) {
+        const struct vdc_channel *channel = &entries[i]->channel;
+        if (entries[i]->kind != VDC_ENTRY_CHANNEL) {
+            continue;
+        }
+        out->channels_total++;
+        room = room && out->channels_len < VDC_VIEW_CHANNELS_MAX &&
+               channel->blocks_len <= VDC_VIEW_CHANNEL_BLOCKS_MAX - out->channel_blocks_len;
+        if (!room) {
+            continue;
+        }
+        bool second = entries[i]->peer == partition;
+        out->channels[out->channels_len++] = (struct vdc_view_channel){
+            .id = channel->id,
+            .peer = second ? entries[i]->partition->id : entries[i]->peer->id,
+            .type = channel->type,
+            .version = channel->version,
+            .second = second,
+            .bytes = channel->bytes,
+            .blocks_at = out->channel_blocks_len,
+            .blocks_len = channel->blocks_len,
+        };
+        for (uint32_t b = 0; b < channel->blocks_len; b++) {
+            out->channel_blocks[out->channel_blocks_len++] = channel->blocks[b];
+        }
+    }
+}
+
 void vdc_allocdb_fill_view(const struct vdc_allocdb *db, const struct vdc_partition *partition,
                            struct vdc_view_content *out)
 {
@@ -180,4 +215,5 @@ void vdc_allocdb_fill_view(const struct vdc_allocdb *db, const struct vdc_partit
     for (uint32_t i = 0; i < partition->blocks_len; i++) {
         out->blocks[i] = partition->blocks[i];
     }
+    fill_channels(db, partition, out);
 }

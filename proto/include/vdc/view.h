@@ -16,6 +16,7 @@
 #ifndef VDC_VIEW_H
 #define VDC_VIEW_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <vdc/err.h>
@@ -24,11 +25,16 @@
 #include <vdc/rc.h>
 #include <vdc/time.h>
 
-/* Size of the file: eight 4 KiB pages; only those in use are ever touched. */
-#define VDC_VIEW_BYTES 32768
+/* Size of the file: sixteen 4 KiB pages; only those in use are ever touched. */
+#define VDC_VIEW_BYTES 65536
 /* Memory blocks (maximal runs of addresses on one NUMA node) of a partition. A map so fragmented
  * that a partition needs more refuses the partition (allocdb.h); 1024 fill 24 KiB of the file. */
 #define VDC_VIEW_BLOCKS_MAX 1024
+/* Channels that a view shows: two paths to each of 16 disks and 16 ports of a guest, twice over. An
+ * I/O partition may have more; it serves its guests by their views and has no need to see all. */
+#define VDC_VIEW_CHANNELS_MAX 128
+/* Blocks of the memory of all of these together: each lies in one or two, 64 at most. */
+#define VDC_VIEW_CHANNEL_BLOCKS_MAX 1024
 /* Reads that find a torn state before VDC_RC_UNAVAILABLE; a write takes microseconds, so this many
  * mean that the writer died in the middle (the restarted agent publishes again). */
 #define VDC_VIEW_RETRIES_MAX 100000
@@ -56,11 +62,32 @@ enum vdc_partition_kind {
 #define VDC_PARTITION_KIND_COUNT 3
 const char *vdc_partition_kind_name(enum vdc_partition_kind kind);
 
+/* What a channel speaks. The order is part of the file, wire and journal formats. */
+enum vdc_channel_type {
+    VDC_CHANNEL_COMMAND,
+    VDC_CHANNEL_BLOCK,
+    VDC_CHANNEL_NETWORK,
+    VDC_CHANNEL_CONSOLE,
+};
+#define VDC_CHANNEL_TYPE_COUNT 4
+
 /* A run of memory of one NUMA node, owned by one partition. */
 struct vdc_memory_block {
     uint64_t addr;  /* offset in the NUMA node's offered memory, bytes; multiple of 4 KiB */
     uint64_t bytes; /* multiple of 4 KiB, > 0 */
     uint32_t numa;  /* NUMA node number */
+};
+
+/* One end of a channel: shared memory with another partition of this node. */
+struct vdc_view_channel {
+    struct vdc_id id;
+    struct vdc_id peer; /* the partition at the other end */
+    enum vdc_channel_type type;
+    uint16_t version;    /* of the type's protocol */
+    bool second;         /* this partition is the second endpoint */
+    uint64_t bytes;      /* sum of its blocks */
+    uint32_t blocks_at;  /* its blocks: channel_blocks[blocks_at .. blocks_at + blocks_len) */
+    uint32_t blocks_len; /* > 0 */
 };
 
 /* No lease is needed (partitions that policy does not restart elsewhere): run regardless. */
@@ -84,6 +111,11 @@ struct vdc_view_content {
     uint64_t memory_bytes;        /* sum of the blocks */
     uint16_t cpus[VDC_VCPUS_MAX]; /* ascending; vCPU i runs on cpus[i % cpus_len] */
     struct vdc_memory_block blocks[VDC_VIEW_BLOCKS_MAX]; /* ascending by (numa, addr) */
+    uint32_t channels_len;       /* those shown: the first ones in the order of their ids */
+    uint32_t channels_total;     /* >= channels_len: so many there are */
+    uint32_t channel_blocks_len; /* of those shown */
+    struct vdc_view_channel channels[VDC_VIEW_CHANNELS_MAX];
+    struct vdc_memory_block channel_blocks[VDC_VIEW_CHANNEL_BLOCKS_MAX];
 };
 
 /* Writes `content` into the mapped file `page` (VDC_VIEW_BYTES, 8-byte aligned), leaving the lease

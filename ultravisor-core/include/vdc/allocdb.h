@@ -187,7 +187,8 @@ struct vdc_claim {
 };
 bool vdc_allocdb_claim_at(const struct vdc_allocdb *db, size_t i, struct vdc_claim *out);
 
-/* The content of a partition's view as of now (vdc_view_publish); the lease is not in it. */
+/* The content of a partition's view as of now (vdc_view_publish); the lease is not in it. Of its
+ * channels as many as a view has room for, see VDC_VIEW_CHANNELS_MAX. */
 void vdc_allocdb_fill_view(const struct vdc_allocdb *db, const struct vdc_partition *partition,
                            struct vdc_view_content *out);
 

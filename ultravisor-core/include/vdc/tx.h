@@ -327,14 +327,7 @@ struct vdc_op_port_disconnect {
     uint8_t mac[6];
 };
 
-/* The order is part of the formats. */
-enum vdc_channel_type {
-    VDC_CHANNEL_COMMAND,
-    VDC_CHANNEL_BLOCK,
-    VDC_CHANNEL_NETWORK,
-    VDC_CHANNEL_CONSOLE,
-};
-#define VDC_CHANNEL_TYPE_COUNT 4
+/* enum vdc_channel_type is the view's, where both ends read it. */
 const char *vdc_channel_type_name(enum vdc_channel_type type);
 
 /* Shared memory between two partitions of this node. The first endpoint is of the transaction's
