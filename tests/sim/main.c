@@ -31,6 +31,7 @@ static const char help[] =
     "  --seed N        one history (default 1)\n"
     "  --trace         print its transcript; the same for the same seed, byte for byte\n"
     "  --seeds A..B    all histories from A to B; prints those that break an invariant\n"
+    "  --kept FILE     the histories of a file: a number and a sentence on each line\n"
     "  --jobs J        so many at a time (default 1)\n"
     "  --seconds S     end the sweep after S seconds of real time\n"
     "  --json          the last line is one JSON object\n"
@@ -239,6 +240,27 @@ static int sweep_run(const struct sweep *sweep, struct totals *totals)
     return status;
 }
 
+/* The file's histories, one after the other. */
+static int run_kept(const char *path, struct totals *totals)
+{
+    FILE *file = fopen(path, "re");
+    if (file == NULL) {
+        fprintf(stderr, "vdc-sim: %s: cannot be read\n", path);
+        return 2;
+    }
+    char line[512];
+    unsigned long long seed;
+    while (fgets(line, sizeof line, file) != NULL) {
+        if (line[0] != '#' && sscanf(line, "%llu", &seed) == 1) {
+            struct outcome outcome = {0};
+            run(seed, false, &outcome);
+            add(totals, &outcome);
+        }
+    }
+    fclose(file);
+    return totals->broken > 0 || totals->histories == 0 ? 1 : 0;
+}
+
 static bool parse_seeds(const char *text, struct sweep *sweep)
 {
     const char *dots = strstr(text, "..");
@@ -255,14 +277,20 @@ static bool parse_seeds(const char *text, struct sweep *sweep)
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"seed", required_argument, NULL, 's'}, {"seeds", required_argument, NULL, 'S'},
-        {"jobs", required_argument, NULL, 'j'}, {"seconds", required_argument, NULL, 't'},
-        {"trace", no_argument, NULL, 'T'},      {"json", no_argument, NULL, 'J'},
-        {"help", no_argument, NULL, 'h'},       {NULL, 0, NULL, 0},
+        {"seed", required_argument, NULL, 's'},
+        {"seeds", required_argument, NULL, 'S'},
+        {"kept", required_argument, NULL, 'k'},
+        {"jobs", required_argument, NULL, 'j'},
+        {"seconds", required_argument, NULL, 't'},
+        {"trace", no_argument, NULL, 'T'},
+        {"json", no_argument, NULL, 'J'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
     };
     struct sweep sweep = {.from = 1, .to = 1, .jobs = 1};
     uint64_t seconds = 0;
     bool many = false;
+    const char *kept = NULL;
     bool trace = false;
     bool json = false;
     bool good = true;
@@ -275,6 +303,9 @@ int main(int argc, char **argv)
             break;
         case 'S':
             good = many = parse_seeds(optarg, &sweep);
+            break;
+        case 'k':
+            kept = optarg;
             break;
         case 'j':
             good = vdc_parse_u64(optarg, 256, &sweep.jobs) && sweep.jobs > 0;
@@ -304,7 +335,9 @@ int main(int argc, char **argv)
     struct timespec began, ended;
     int status;
     clock_gettime(CLOCK_MONOTONIC, &began);
-    if (many) {
+    if (kept != NULL) {
+        status = run_kept(kept, &totals);
+    } else if (many) {
         status = sweep_run(&sweep, &totals);
     } else {
         struct outcome outcome = {0};

@@ -91,6 +91,26 @@ void op_reset_call(struct vdc_zone *zone, struct zone_op *op, enum op_slot slot)
     call_forget(zone, op_call(op, slot));
 }
 
+bool op_retry_refused(struct vdc_zone *zone, struct zone_op *op, enum op_slot slot,
+                      const char *node)
+{
+    const struct zone_call *call = op_call(op, slot);
+    if (call->state != CALL_REFUSED ||
+        (call->rc != VDC_RC_NO_SPACE && !vdc_rc_retryable(call->rc))) {
+        return false;
+    }
+    if (vdc_mono_is_never(op->work->retry_at)) {
+        TRACE(zone, WARN, "%s %s: %s refuses: %s -> again in %lld ms",
+              vdc_operation_kind_name(op->rec.kind), op->rec.partition_name, node, call->text,
+              (long long)(ZONE_REPAIR_NEXT_NS / VDC_MS));
+        op->work->retry_at = vdc_mono_add(zone->now, ZONE_REPAIR_NEXT_NS);
+    } else if (vdc_mono_reached(zone->now, op->work->retry_at)) {
+        op->work->retry_at = VDC_NEVER;
+        op_reset_call(zone, op, slot);
+    }
+    return true;
+}
+
 /* False: it is answered, or under way in this session. */
 static bool call_send(struct vdc_zone *zone, struct zone_call *call, const struct vdc_id *id,
                       struct zone_node *node)

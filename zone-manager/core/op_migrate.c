@@ -358,20 +358,8 @@ static void advance_moved(struct vdc_zone *zone, struct zone_op *op, const struc
         .kind = VDC_OP_PARTITION_DESTROY,
         .partition_destroy = {op->rec.partition, op->rec.generation_from},
     };
-    const struct zone_call *told = op_call(op, SLOT_RUN);
-    if (told->state == CALL_REFUSED && known &&
-        (told->rc == VDC_RC_NO_SPACE || vdc_rc_retryable(told->rc))) {
-        /* The guest is there and stands still: its node's disk is full, say. */
-        if (vdc_mono_is_never(op->work->retry_at)) {
-            TRACE(zone, WARN, "migrate %s: %s refuses: %s -> again in %lld ms",
-                  op->rec.partition_name, op->rec.target, told->text,
-                  (long long)(ZONE_REPAIR_NEXT_NS / VDC_MS));
-            op->work->retry_at = vdc_mono_add(zone->now, ZONE_REPAIR_NEXT_NS);
-        } else if (vdc_mono_reached(zone->now, op->work->retry_at)) {
-            op->work->retry_at = VDC_NEVER;
-            op_reset_call(zone, op, SLOT_RUN);
-        }
-    }
+    /* The guest is there and stands still: a full disk of its node must not be the end. */
+    (void)op_retry_refused(zone, op, SLOT_RUN, op->rec.target);
     op_send_tx(zone, op, SLOT_RUN, ends->target, run, run_len);
     op_send_tx(zone, op, SLOT_DROP, ends->source, &drop, 1);
     /* A source that is away is cleaned up when it comes back: it holds an old generation. */

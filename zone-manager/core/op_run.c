@@ -188,6 +188,13 @@ static void send_restart(struct vdc_zone *zone, struct zone_op *op, struct zone_
     if (op_call(op, SLOT_TARGET)->state == CALL_NONE && held != NULL &&
         held->run == VDC_RUN_RUNNING && ended) {
         set[0].partition_set_run.run = VDC_RUN_STOPPED;
+        if (!op_retry_refused(zone, op, SLOT_RESET, node->rec.name) &&
+            op_call(op, SLOT_RESET)->state == CALL_REFUSED) {
+            op_finish(zone, op, op_call(op, SLOT_RESET)->rc, "%s: %s", node->rec.name,
+                      op_call(op, SLOT_RESET)->text);
+            op_write_both(zone, op);
+            return;
+        }
         op_send_tx(zone, op, SLOT_RESET, node, set, 1);
         return;
     }

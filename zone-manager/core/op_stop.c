@@ -192,18 +192,8 @@ void destroy_advance(struct vdc_zone *zone, struct zone_op *op)
         end_destroy(zone, op, "nothing of it runs");
         return;
     }
-    if (call->state == CALL_REFUSED && (call->rc == VDC_RC_NO_SPACE || vdc_rc_retryable(call->rc))) {
-        /* Meant is that it goes: a full disk or a full queue there only delays that. */
-        if (vdc_mono_is_never(op->work->retry_at)) {
-            TRACE(zone, WARN, "destroy %s: %s refuses: %s -> again in %lld s",
-                  op->rec.partition_name, node->rec.name, call->text,
-                  (long long)(ZONE_REPAIR_RETRY_NS / VDC_SECOND));
-            op->work->retry_at = vdc_mono_add(zone->now, ZONE_REPAIR_RETRY_NS);
-        } else if (vdc_mono_reached(zone->now, op->work->retry_at)) {
-            op->work->retry_at = VDC_NEVER;
-            op_reset_call(zone, op, SLOT_DROP);
-        }
-    } else if (call->state == CALL_REFUSED) {
+    /* Meant is that it goes: what passes only delays that. */
+    if (!op_retry_refused(zone, op, SLOT_DROP, node->rec.name) && call->state == CALL_REFUSED) {
         op_finish(zone, op, call->rc, "%s refused: %s; destroy it again", node->rec.name,
                   call->text);
         op_write_both(zone, op);

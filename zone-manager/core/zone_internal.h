@@ -321,6 +321,10 @@ void op_send_tx(struct vdc_zone *zone, struct zone_op *op, enum op_slot slot,
 void op_send_command(struct vdc_zone *zone, struct zone_op *op, enum op_slot slot,
                      struct zone_node *node, struct vdc_msg_command *command);
 void op_reset_call(struct vdc_zone *zone, struct zone_op *op, enum op_slot slot);
+/* Whether the call was refused for what passes by itself (a full disk, a full queue): it is forgotten
+ * after ZONE_REPAIR_NEXT_NS, by retry_at, so that it can be sent again. */
+bool op_retry_refused(struct vdc_zone *zone, struct zone_op *op, enum op_slot slot,
+                      const char *node);
 void node_send_tx(struct vdc_zone *zone, struct zone_node *node, struct zone_call *call,
                   const struct vdc_op *ops, uint32_t ops_len);
 void node_send_command(struct vdc_zone *zone, struct zone_node *node, struct zone_call *call,
