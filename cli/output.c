@@ -370,6 +370,39 @@ void cli_print_list(const struct cli *cli, const json_t *items, const struct cli
     print_table(items, shown, shown_len, cli->format == CLI_WIDE ? SIZE_MAX / 2 : TABLE_WIDTH);
 }
 
+/* How a number is shown, by the unit that its name ends with. */
+static int kind_of(const char *key)
+{
+    size_t len = strlen(key);
+    if (len > 6 && strcmp(key + len - 6, "_bytes") == 0) {
+        return CLI_BYTES;
+    }
+    return len > 3 && strcmp(key + len - 3, "_ms") == 0 ? CLI_MS : CLI_TEXT;
+}
+
+/* A line for each element, its fields one behind the other. */
+static void print_array(const json_t *array, int indent)
+{
+    size_t i;
+    json_t *element;
+    json_array_foreach((json_t *)(uintptr_t)array, i, element)
+    {
+        struct vdc_buf text = {0};
+        const char *key;
+        json_t *value;
+        if (!json_is_object(element)) {
+            append_value(&text, element, CLI_TEXT);
+        }
+        json_object_foreach(element, key, value)
+        {
+            vdc_buf_printf(&text, "%s%s ", text.len > 0 ? ", " : "", key);
+            append_value(&text, value, kind_of(key));
+        }
+        printf("%*s- %s\n", indent, "", vdc_buf_text(&text));
+        vdc_buf_deinit(&text);
+    }
+}
+
 static void print_fields(const json_t *object, int indent)
 {
     const char *key;
@@ -381,10 +414,12 @@ static void print_fields(const json_t *object, int indent)
             print_fields(value, indent + 2);
             continue;
         }
+        if (json_is_array(value)) {
+            printf("%*s%s:%s\n", indent, "", key, json_array_size(value) == 0 ? " none" : "");
+            print_array(value, indent + 2);
+            continue;
+        }
         struct vdc_buf text = {0};
-        size_t len = strlen(key);
-        bool bytes = len > 6 && strcmp(key + len - 6, "_bytes") == 0;
-        bool ms = len > 3 && strcmp(key + len - 3, "_ms") == 0;
         if (json_is_string(value) && strchr(json_string_value(value), '\n') != NULL) {
             /* A text of several lines, such as a verdict, keeps them. */
             printf("%*s%s:\n", indent, "", key);
@@ -396,7 +431,7 @@ static void print_fields(const json_t *object, int indent)
             }
             continue;
         }
-        append_value(&text, value, bytes ? CLI_BYTES : ms ? CLI_MS : CLI_TEXT);
+        append_value(&text, value, kind_of(key));
         printf("%*s%s: %s\n", indent, "", key, vdc_buf_text(&text));
         vdc_buf_deinit(&text);
     }

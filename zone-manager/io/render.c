@@ -202,7 +202,7 @@ static json_t *devices_json(const struct vdc_allocdb *db, const char *zone)
                             all[i]->device.numa == VDC_NUMA_ANY
                                 ? json_null()
                                 : json_integer((json_int_t)all[i]->device.numa));
-        set_text(item, "zone", all[i]->zone);
+        set_name(item, "zone", all[i]->zone); /* null: the node's own */
         json_object_set_new(item, "partition",
                             all[i]->partition != NULL ? json_string(all[i]->partition->name)
                                                       : json_null());
