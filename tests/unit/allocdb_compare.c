@@ -369,6 +369,34 @@ static void compare_claims(const struct model *m, const struct vdc_allocdb *db)
     MUST(!vdc_allocdb_claim_at(db, count, &is), "a claim more");
 }
 
+/* A run draws fewer channels than a view has room for, so all are there. */
+static void compare_view_channels(const struct model *m, const struct vdc_view_content *view, int p)
+{
+    uint32_t ends = 0;
+    for (int e = 0; e < MODEL_ENTRIES_MAX; e++) {
+        const struct model_entry *entry = &m->now.entries[e];
+        ends += entry->exists && entry->kind == VDC_ENTRY_CHANNEL &&
+                (entry->owner == p || entry->peer == p);
+    }
+    MUST(view->channels_len == ends && view->channels_total == ends, "view of %d: %u channels", p,
+         view->channels_len);
+    for (uint32_t i = 0; i < ends; i++) {
+        const struct vdc_view_channel *is = &view->channels[i];
+        int e = model_find_channel(m, &is->id);
+        MUST(e != NONE && (i == 0 || vdc_id_compare(&is[-1].id, &is->id) < 0), "channel %u", i);
+        const struct model_entry *entry = &m->now.entries[e];
+        int other = is->second ? entry->owner : entry->peer;
+        MUST((is->second ? entry->peer : entry->owner) == p &&
+                 vdc_id_equal(&is->peer, &m->now.partitions[other].as.id),
+             "view of %d: ends of a channel", p);
+        MUST(is->type == entry->channel.type && is->version == entry->channel.version &&
+                 is->bytes == entry->channel.bytes,
+             "view of %d: a channel", p);
+        compare_blocks(m, (uint16_t)(OWNER_CHANNEL + e), &view->channel_blocks[is->blocks_at],
+                       is->blocks_len, "a view's channel");
+    }
+}
+
 static void compare_view(const struct model *m, const struct vdc_allocdb *db, int p)
 {
     static struct vdc_view_content view;
@@ -386,6 +414,7 @@ static void compare_view(const struct model *m, const struct vdc_allocdb *db, in
              view.vcpus == partition->as.vcpus && view.memory_bytes == partition->held,
          "view of %d: quotas", p);
     compare_blocks(m, (uint16_t)(1 + p), view.blocks, view.blocks_len, "a view");
+    compare_view_channels(m, &view, p);
 }
 
 static void compare_owners(const struct model *m, const struct vdc_allocdb *db,
