@@ -207,12 +207,26 @@ static void read_console(struct vdc_agent *agent, uint32_t session,
     }
 }
 
+/* By the database: whoever may read or write it, whatever its own partition does. */
+static bool volume_is_in_use(const struct vdc_agent *agent, const struct vdc_id *volume)
+{
+    size_t len;
+    bool used = false;
+    vdc_autofree const struct vdc_entry **uses =
+        vdc_allocdb_list_entries(agent->db, VDC_ENTRY_VOLUME, &len);
+    for (size_t i = 0; i < len; i++) {
+        used = used || vdc_id_equal(&uses[i]->volume.volume, volume);
+    }
+    return used;
+}
+
 /* The leader has seen the partition's end before it asks for this; that nothing of it is here is
  * checked all the same, for what is deleted does not come back. */
 static void delete_volume(struct vdc_agent *agent, uint32_t session,
                           const struct vdc_msg_command *msg)
 {
-    bool here = vdc_allocdb_find_partition(agent->db, &msg->partition) != NULL;
+    bool here = vdc_allocdb_find_partition(agent->db, &msg->partition) != NULL ||
+                volume_is_in_use(agent, &msg->partition);
     for (const struct guest *guest = agent->guests; guest != NULL; guest = guest->hh.next) {
         here = here || (vdc_id_equal(&guest->key.id, &msg->partition) &&
                         (guest->in_db || guest->process != VDC_AGENT_IDLE));
@@ -220,9 +234,9 @@ static void delete_volume(struct vdc_agent *agent, uint32_t session,
     char id[VDC_ID_TEXT_CAP];
     vdc_id_to_text(&msg->partition, id);
     if (here) {
-        AGENT_TRACE(agent, ERROR, "volume %s: its partition is here -> not deleted", id);
+        AGENT_TRACE(agent, ERROR, "volume %s: it is in use here -> not deleted", id);
         answer(agent, session, &msg->request_id, VDC_RC_CONFLICT,
-               "the volume's partition is still on this node", 0);
+               "the volume is in use, or its partition is still on this node", 0);
         return;
     }
     AGENT_TRACE(agent, INFO, "volume %s: its partition is destroyed -> delete", id);

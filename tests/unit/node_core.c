@@ -1149,6 +1149,21 @@ Test(node_core, a_volume_is_deleted_by_command_and_never_beside_its_partition)
     has(&b, "volume-delete p1 for 0");
 }
 
+Test(node_core, a_volume_that_another_partition_uses_is_not_deleted)
+{
+    bench_join(&b);
+    bench_run_guest(&b, 2, 1);
+    struct vdc_op attach = {
+        .kind = VDC_OP_VOLUME_ATTACH,
+        .volume_attach = {
+            .id = id_of(2), .generation = 1, .volume = id_of(1), .mode = VDC_VOLUME_READ}};
+    bench_tx(&b, 0, 1, 0, &attach, 1);
+    bench_durable(&b);
+    bench_command(&b, 1, 1, VDC_COMMAND_VOLUME_DELETE);
+    has(&b, "CONFLICT");
+    has(&b, "in use");
+}
+
 Test(node_core, a_volume_is_not_deleted_for_somebody_who_does_not_lead)
 {
     bench_join(&b);
