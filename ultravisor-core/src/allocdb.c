@@ -36,7 +36,7 @@ struct vdc_allocdb *vdc_allocdb_create(void)
     db->scratch_cpus = vdc_calloc(VDC_NODE_CPUS_MAX, sizeof(db->scratch_cpus[0]));
     (void)zone_make(db, "");
     db->zones[NODE_ZONE].pub.joined = true;
-    touched_settle(db, 0);
+    touched_settle(db, 0, NULL);
     return db;
 }
 
@@ -48,11 +48,7 @@ void vdc_allocdb_destroy(struct vdc_allocdb *db)
     undo_forget(db, 0);
     entries_deinit(db);
     for (uint32_t s = 0; s < db->slots_len; s++) {
-        struct slot *slot = slot_at(db, s);
-        free(slot->cpus);
-        free(slot->blocks);
-        free(slot->config);
-        free(slot->entries);
+        slot_deinit(slot_at(db, s));
     }
     for (uint32_t s = 0; s < db->slots_len; s += SLOTS_PER_CHUNK) {
         free(db->chunks[s / SLOTS_PER_CHUNK]);
@@ -70,6 +66,8 @@ void vdc_allocdb_destroy(struct vdc_allocdb *db)
     free(db->numa);
     free(db->cpus);
     free(db->cpu_index);
+    free(db->cpu_number);
+    free(db->cpu_numa);
     free(db->core_next);
     answers_deinit(&db->answers);
     free(db->claims);
@@ -254,7 +252,7 @@ static void stand(struct op_run *run)
     if (run->tx->kind == VDC_TX_PREPARE) {
         make_claim(db, run->tx, run->zone);
     }
-    touched_settle(db, db->sequence);
+    touched_settle(db, db->sequence, run->record != NULL ? run->record : &db->scratch_bytes);
     undo_forget(db, db->sequence);
 }
 
@@ -266,6 +264,8 @@ static enum vdc_rc apply_tx(struct vdc_allocdb *db, const struct vdc_tx *tx, uin
     result->sequence = db->sequence + 1;
     if (record != NULL) {
         record_begin(record, tx, result, tx->ops_len);
+    } else {
+        vdc_buf_clear(&db->scratch_bytes);
     }
     if (run_ops(&run) == VDC_RC_OK) {
         stand(&run);
@@ -282,7 +282,7 @@ static enum vdc_rc apply_tx(struct vdc_allocdb *db, const struct vdc_tx *tx, uin
         if (run.stored && !id_is_none(&tx->request_id)) {
             result->sequence = ++db->sequence;
             raise_epoch(db, tx, zone_find(db, tx->zone));
-            touched_settle(db, db->sequence);
+            touched_settle(db, db->sequence, NULL);
             answers_store(&db->answers, &tx->request_id, result);
             record_begin(record, tx, result, 0);
             record_finish(db, record);
@@ -325,12 +325,20 @@ static enum vdc_rc judge_tx(const struct vdc_allocdb *db, const struct vdc_tx *t
  * looked at: by the end of that it is there. Trusts nothing in it but the number of operations. */
 static void prefetch_tables(const struct vdc_allocdb *db, const struct vdc_tx *tx)
 {
+    const struct vdc_op *end = tx->ops + VDC_MIN(tx->ops_len, PREFETCH_OPS_MAX);
     answers_prefetch(&db->answers, &tx->request_id);
-    for (uint32_t i = 0; i < VDC_MIN(tx->ops_len, PREFETCH_OPS_MAX); i++) {
-        if (tx->ops[i].kind == VDC_OP_PARTITION_CREATE) {
-            idmap_prefetch(&db->by_id, &tx->ops[i].partition_create.id);
-        } else if (tx->ops[i].kind == VDC_OP_PARTITION_DESTROY) {
-            idmap_prefetch(&db->by_id, &tx->ops[i].partition_destroy.id);
+    for (const struct vdc_op *op = tx->ops; op < end; op++) {
+        if (op->kind == VDC_OP_PARTITION_CREATE) {
+            idmap_prefetch(&db->by_id, &op->partition_create.id);
+        } else if (op->kind == VDC_OP_PARTITION_DESTROY) {
+            idmap_prefetch(&db->by_id, &op->partition_destroy.id);
+        } else if (op->kind == VDC_OP_MEMORY_ASSIGN) {
+            uint32_t numa = numa_index_of(db, op->memory_assign.numa);
+            if (numa != UINT32_MAX) {
+                __builtin_prefetch(&db->numa[numa]);
+                __builtin_prefetch((const char *)&db->numa[numa] + CACHE_LINE);
+                __builtin_prefetch((const char *)&db->numa[numa] + 2 * CACHE_LINE);
+            }
         }
     }
     if (db->slots_unused != SLOT_NONE) {
@@ -341,11 +349,17 @@ static void prefetch_tables(const struct vdc_allocdb *db, const struct vdc_tx *t
 /* The same for what those tables lead to. */
 static void prefetch_slots(const struct vdc_allocdb *db, const struct vdc_tx *tx)
 {
-    for (uint32_t i = 0; i < VDC_MIN(tx->ops_len, PREFETCH_OPS_MAX); i++) {
-        if (tx->ops[i].kind == VDC_OP_PARTITION_DESTROY) {
-            uint32_t number = idmap_get(&db->by_id, &tx->ops[i].partition_destroy.id);
+    const struct vdc_op *end = tx->ops + VDC_MIN(tx->ops_len, PREFETCH_OPS_MAX);
+    for (const struct vdc_op *op = tx->ops; op < end; op++) {
+        if (op->kind == VDC_OP_PARTITION_DESTROY) {
+            uint32_t number = idmap_get(&db->by_id, &op->partition_destroy.id);
             if (number != VDC_IDMAP_NONE) {
                 slot_prefetch(slot_at(db, number));
+            }
+        } else if (op->kind == VDC_OP_MEMORY_ASSIGN) {
+            uint32_t numa = numa_index_of(db, op->memory_assign.numa);
+            if (numa != UINT32_MAX) {
+                pagemap_prefetch(&db->numa[numa].map);
             }
         }
     }
@@ -377,7 +391,7 @@ static enum vdc_rc replay(struct vdc_allocdb *db, const struct vdc_tx *tx,
     if (first->rc != VDC_RC_OK) {
         db->sequence++;
         raise_epoch(db, tx, zone_find(db, tx->zone));
-        touched_settle(db, db->sequence);
+        touched_settle(db, db->sequence, NULL);
         answers_store(&db->answers, &tx->request_id, first);
         return VDC_RC_OK;
     }

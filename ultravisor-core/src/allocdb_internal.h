@@ -34,6 +34,9 @@
 
 #define SLOT_NONE UINT32_MAX
 #define SLOTS_PER_CHUNK 256
+/* What most partitions hold lies in their slot, where it is fetched with the rest. */
+#define SLOT_FEW_CPUS 16
+#define SLOT_FEW_BLOCKS 4
 #define NODE_ZONE 0 /* the zone "": the node's own slice */
 #define ZONE_NONE UINT32_MAX
 
@@ -65,18 +68,22 @@ struct slot {
     uint32_t number;
     uint32_t zone;
     bool live;
-    uint16_t *cpus;
-    size_t cpus_cap;
-    struct vdc_memory_block *blocks;
-    size_t blocks_cap;
+    uint16_t *cpus; /* few_cpus until there are more, as pub.cpus when there are any */
+    uint32_t cpus_cap;
+    uint32_t blocks_cap;
+    struct vdc_memory_block *blocks; /* few_blocks until there are more */
+    uint16_t few_cpus[SLOT_FEW_CPUS];
+    struct vdc_memory_block few_blocks[SLOT_FEW_BLOCKS];
     uint8_t *config;
     size_t config_cap;
     uint32_t *entries; /* numbers of those that it owns or is an endpoint of, in no order */
     size_t entries_cap;
     uint32_t entries_len;
     struct vdc_digest identity; /* of what never changes but by a new configuration */
-    struct vdc_digest item;     /* its part of the database's digest; zero when it has none */
-    bool touched;               /* in db->touched: item is of before the transaction */
+    uint32_t identity_at;       /* where that is encoded; identity is not made yet. 0: it is */
+    uint32_t identity_len;
+    struct vdc_digest item; /* its part of the database's digest; zero when it has none */
+    bool touched;           /* in db->touched: item is of before the transaction */
     uint32_t next_unused;
     uint32_t next_in_claim;
 };
@@ -127,7 +134,10 @@ struct vdc_allocdb {
     uint32_t cpus_len;
     uint32_t cpu_words;  /* words of a bitmap over them */
     uint16_t *cpu_index; /* CPU number -> index + 1; 65536 entries or NULL */
-    struct numa *numa;   /* ascending by number */
+    /* What assigning reads of a CPU, apart from `cpus`, which does not fit into a near cache: */
+    uint16_t *cpu_number; /* index -> number */
+    uint8_t *cpu_numa;    /* index -> NUMA index */
+    struct numa *numa;    /* ascending by number */
     uint32_t numa_len;
     uint8_t numa_index[VDC_NUMA_NODES_MAX]; /* NUMA number -> index + 1 */
     uint64_t memory_bytes;
@@ -254,14 +264,20 @@ void memory_take_named(struct vdc_allocdb *db, struct slot *slot,
                        const struct vdc_memory_block *blocks, uint32_t len);
 void memory_give_all(struct vdc_allocdb *db, struct slot *slot);
 
-/* An unused slot with the fields of `create`, not in any table yet; its claim and its identity are
- * the caller's to set. */
+/* An unused slot with the fields of `create`, not in any table yet; its claim and its identity (or
+ * where that is encoded) are the caller's to set. */
 struct slot *slot_make(struct vdc_allocdb *db, const struct vdc_op_partition_create *create,
                        uint32_t zone);
+/* Frees what a slot holds memory for; it stays unused. */
+void slot_deinit(struct slot *slot);
+/* Makes room for so many CPUs (blocks) in all. */
+void slot_need_cpus(struct slot *slot, uint32_t need);
+void slot_need_blocks(struct slot *slot, uint32_t need);
 void slot_recycle(struct vdc_allocdb *db, struct slot *slot);
 void slot_set_config(struct slot *slot, const uint8_t *config, uint32_t len);
 /* What slot->identity must be. */
 struct vdc_digest slot_identity(const struct slot *slot);
+void slot_make_identity(struct slot *slot);
 /* Into (out of) the tables. Leaving gives back all that it holds but its entries, and keeps the
  * lists of it; entering takes it again. */
 void slot_enter(struct vdc_allocdb *db, struct slot *slot);
@@ -293,8 +309,9 @@ void undo_all(struct vdc_allocdb *db);
 /* The transaction stands: lets go of what was saved for undoing it. */
 void undo_forget(struct vdc_allocdb *db, uint64_t sequence);
 /* Brings the digest up to what was touched, and stamps the touched partitions with `sequence` (0:
- * leaves them as they are). */
-void touched_settle(struct vdc_allocdb *db, uint64_t sequence);
+ * leaves them as they are). `encoded`: where the identities of those that were created are; NULL:
+ * nowhere, they are made. */
+void touched_settle(struct vdc_allocdb *db, uint64_t sequence, const struct vdc_buf *encoded);
 
 /* --- allocdb_place.c --- */
 

@@ -417,7 +417,7 @@ static const char *read_partition(struct vdc_allocdb *db, struct wire_reader *in
     struct slot *slot = slot_make(db, create, zone);
     slot->pub.claim = claim_id;
     slot->pub.sequence = sequence;
-    slot->identity = slot_identity(slot);
+    slot_make_identity(slot);
     slot_enter(db, slot);
     shared_set(db, slot, shared_milli);
     if (claim != NULL) {
@@ -505,7 +505,7 @@ enum vdc_rc vdc_allocdb_restore(const void *data, size_t len, struct vdc_allocdb
     struct vdc_digest digest = {.lo = wire_get_u64(&in)};
     digest.hi = wire_get_u64(&in);
     const char *wrong = read_parts(db, &in, err);
-    touched_settle(db, 0);
+    touched_settle(db, 0, NULL);
     if (wrong == NULL && !vdc_digest_equal(&digest, &db->digest)) {
         wrong = "another digest than it says";
     }

@@ -36,7 +36,7 @@ static enum vdc_rc resolve_any(struct op_run *run, const struct vdc_op_cpu_assig
     for (; w < end && left > 0; w++) {
         uint64_t word = zone->free[w] & (numa == NULL ? UINT64_MAX : numa->mask[w]);
         for (; word != 0 && left > 0; word &= word - 1, left--) {
-            *to++ = db->cpus[w * 64 + (uint32_t)__builtin_ctzll(word)].info.number;
+            *to++ = db->cpu_number[w * 64 + (uint32_t)__builtin_ctzll(word)];
         }
     }
     VDC_ASSERT(left == 0);

@@ -192,7 +192,7 @@ enum vdc_rc apply_memory_assign(struct op_run *run, const struct vdc_op *op, str
 {
     struct vdc_op_memory_assign *assign = &run->db->resolved.memory_assign;
     uint64_t bytes = op->memory_assign.bytes;
-    if (bytes % op_page_of(slot) != 0) {
+    if ((bytes & (op_page_of(slot) - 1)) != 0) {
         return op_refuse(run, VDC_RC_INVALID, VDC_RULE_MEMORY_PAGE, bytes, op_page_of(slot),
                          "%llu bytes are not whole pages of %llu", ull(bytes),
                          ull(op_page_of(slot)));

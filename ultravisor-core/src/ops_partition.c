@@ -4,18 +4,15 @@
 #include "ops.h"
 #include "tx_codec.h"
 
-/* Puts the operation into the record and hashes the identity from there. */
-static struct vdc_digest record_create(struct op_run *run, const struct vdc_op *op)
+/* Puts the operation into the record, where the identity is hashed when the transaction stands. */
+static void record_create(struct op_run *run, const struct vdc_op *op, struct slot *slot)
 {
-    struct vdc_buf *out = run->record;
-    if (out == NULL) {
-        out = &run->db->scratch_bytes;
-        vdc_buf_clear(out);
-    }
+    struct vdc_buf *out = run->record != NULL ? run->record : &run->db->scratch_bytes;
     size_t at = out->len + TX_IDENTITY_AT;
     tx_encode_op(op, out);
+    slot->identity_at = (uint32_t)at;
+    slot->identity_len = (uint32_t)(out->len - at);
     run->resolved = NULL;
-    return digest_of_identity(out->data + at, out->len - at);
 }
 
 enum vdc_rc apply_partition_create(struct op_run *run, const struct vdc_op *op, struct slot *slot)
@@ -36,7 +33,7 @@ enum vdc_rc apply_partition_create(struct op_run *run, const struct vdc_op *op, 
     }
     slot = slot_make(db, create, run->zone);
     slot->pub.claim = run->tx->claim;
-    slot->identity = record_create(run, op);
+    record_create(run, op, slot);
     slot_enter(db, slot);
     (void)undo_push(db, UNDO_CREATE, slot->number);
     run->last = slot;
@@ -68,7 +65,7 @@ enum vdc_rc apply_partition_set_config(struct op_run *run, const struct vdc_op *
     undo->saved = vdc_memdup(slot->pub.config, slot->pub.config_len);
     undo->a = slot->pub.config_len;
     slot_set_config(slot, set->config, set->config_len);
-    slot->identity = slot_identity(slot);
+    slot_make_identity(slot);
     slot_touch(run->db, slot);
     return VDC_RC_OK;
 }

@@ -306,7 +306,7 @@ uint64_t pagemap_largest_free(const struct pagemap *map)
 void pagemap_take_next(struct pagemap *map, uint64_t bytes, uint64_t page, uint32_t owner,
                        uint64_t *addr, uint64_t *taken)
 {
-    VDC_ASSERT(bytes > 0 && bytes % page == 0 && bytes <= pagemap_free_in(map, page));
+    VDC_ASSERT(bytes > 0 && (bytes & (page - 1)) == 0 && bytes <= pagemap_free_in(map, page));
     if (pagemap_find(map, bytes, page, addr, taken)) {
         uint32_t first = (uint32_t)(*addr / PAGE_1G);
         roots_set(map, first, first + (uint32_t)(*taken / PAGE_1G), owner + 1);

@@ -69,6 +69,15 @@ uint64_t pagemap_free_in(const struct pagemap *map, uint64_t page);
 /* Largest free block: 1 GiB, 2 MiB, 4 KiB, 0. */
 uint64_t pagemap_largest_free(const struct pagemap *map);
 
+/* Fetches what a search looks at first. */
+static inline void pagemap_prefetch(const struct pagemap *map)
+{
+    __builtin_prefetch(map->root_free, 1);
+    __builtin_prefetch(map->begin_bound);
+    __builtin_prefetch(map->group_bound);
+    __builtin_prefetch(map->root_has2m);
+}
+
 /* Takes the next run for a demand of `bytes` (> 0, multiple of `page`), at most so much: 1 GiB
  * blocks while they fit, then 2 MiB blocks, then 4 KiB (only if page is 4K). Of each size the lowest
  * run that is long enough, else the longest, so that the demand lies in few pieces. The run is

@@ -122,9 +122,13 @@ static uint32_t next_bound(const uint16_t *bounds, uint32_t len, uint32_t from, 
 static uint32_t longest_run(struct pagemap *map, uint32_t *first)
 {
     for (;;) {
+        uint32_t most = 0;
         uint32_t w = 0;
-        for (uint32_t i = 1; i < map->root_words; i++) {
-            w = map->begin_bound[i] > map->begin_bound[w] ? i : w;
+        for (uint32_t i = 0; i < map->root_words; i++) {
+            if (map->begin_bound[i] > most) {
+                most = map->begin_bound[i];
+                w = i;
+            }
         }
         uint32_t len = run_of_word(map, w, UINT32_MAX, first);
         if (len == map->begin_bound[w]) {

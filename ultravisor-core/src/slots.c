@@ -23,8 +23,57 @@ static struct slot *take_unused(struct vdc_allocdb *db)
         VDC_GROW(db->chunks, db->chunks_cap, (size_t)number / SLOTS_PER_CHUNK + 1);
         db->chunks[number / SLOTS_PER_CHUNK] = vdc_calloc(SLOTS_PER_CHUNK, sizeof(struct slot));
     }
-    slot_at(db, number)->number = number;
-    return slot_at(db, number);
+    struct slot *slot = slot_at(db, number);
+    slot->number = number;
+    slot->cpus = slot->few_cpus;
+    slot->cpus_cap = SLOT_FEW_CPUS;
+    slot->blocks = slot->few_blocks;
+    slot->blocks_cap = SLOT_FEW_BLOCKS;
+    return slot;
+}
+
+void slot_deinit(struct slot *slot)
+{
+    if (slot->cpus != slot->few_cpus) {
+        free(slot->cpus);
+    }
+    if (slot->blocks != slot->few_blocks) {
+        free(slot->blocks);
+    }
+    free(slot->config);
+    free(slot->entries);
+}
+
+/* Where `len` elements of `size` bytes go on with twice the room, at least `need`. */
+static void *grow(void *elements, const void *few, size_t size, uint32_t len, uint32_t need,
+                  uint32_t *cap)
+{
+    *cap = VDC_MAX(*cap * 2, need);
+    if (elements != few) {
+        return vdc_realloc(elements, *cap, size);
+    }
+    void *more = vdc_calloc(*cap, size);
+    memcpy(more, few, len * size);
+    return more;
+}
+
+void slot_need_cpus(struct slot *slot, uint32_t need)
+{
+    if (need > slot->cpus_cap) {
+        slot->cpus = grow(slot->cpus, slot->few_cpus, sizeof(slot->cpus[0]), slot->pub.cpus_len,
+                          need, &slot->cpus_cap);
+    }
+    slot->pub.cpus = slot->cpus;
+}
+
+/* All that is there is kept, because blocks are added before they are counted. */
+void slot_need_blocks(struct slot *slot, uint32_t need)
+{
+    if (need > slot->blocks_cap) {
+        slot->blocks = grow(slot->blocks, slot->few_blocks, sizeof(slot->blocks[0]),
+                            slot->blocks_cap, need, &slot->blocks_cap);
+    }
+    slot->pub.blocks = slot->blocks;
 }
 
 /* Field by field, because a partition is some 400 bytes and most of them are names. */
@@ -94,6 +143,12 @@ struct vdc_digest slot_identity(const struct slot *slot)
         digest_of_identity(bytes.data + TX_IDENTITY_AT, bytes.len - TX_IDENTITY_AT);
     vdc_buf_deinit(&bytes);
     return identity;
+}
+
+void slot_make_identity(struct slot *slot)
+{
+    slot->identity = slot_identity(slot);
+    slot->identity_at = 0;
 }
 
 void shared_set(struct vdc_allocdb *db, struct slot *slot, uint32_t milli)
@@ -173,11 +228,10 @@ static void block_remove(struct slot *slot, uint32_t at)
 
 static void block_insert(struct slot *slot, uint32_t at, const struct vdc_memory_block *block)
 {
-    VDC_GROW(slot->blocks, slot->blocks_cap, (size_t)slot->pub.blocks_len + 1);
+    slot_need_blocks(slot, slot->pub.blocks_len + 1);
     memmove(&slot->blocks[at + 1], &slot->blocks[at],
             (slot->pub.blocks_len - at) * sizeof(slot->blocks[0]));
     slot->blocks[at] = *block;
-    slot->pub.blocks = slot->blocks;
     slot->pub.blocks_len++;
 }
 
@@ -261,14 +315,13 @@ void memory_take_first(struct vdc_allocdb *db, struct slot *slot, uint32_t numa,
     VDC_ASSERT(slot->pub.blocks_len == 0 && bytes > 0);
     uint32_t len = 0;
     for (uint64_t left = bytes; left > 0; len++) {
-        VDC_GROW(slot->blocks, slot->blocks_cap, (size_t)len + 1);
+        slot_need_blocks(slot, len + 1);
         struct vdc_memory_block *block = &slot->blocks[len];
         block->numa = db->numa[numa].number;
         pagemap_take_next(&db->numa[numa].map, left, page, slot->number, &block->addr,
                           &block->bytes);
         left -= block->bytes;
     }
-    slot->pub.blocks = slot->blocks;
     slot->pub.blocks_len = len;
     if (len > 1) {
         blocks_arrange(slot);
@@ -282,7 +335,7 @@ void memory_take_named(struct vdc_allocdb *db, struct slot *slot,
                        const struct vdc_memory_block *blocks, uint32_t len)
 {
     VDC_ASSERT(slot->pub.blocks_len == 0 && len > 0);
-    VDC_GROW(slot->blocks, slot->blocks_cap, (size_t)len);
+    slot_need_blocks(slot, len);
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < len; i++) {
         pagemap_take(&db->numa[numa_index_of(db, blocks[i].numa)].map, blocks[i].addr,
@@ -290,7 +343,6 @@ void memory_take_named(struct vdc_allocdb *db, struct slot *slot,
         slot->blocks[i] = blocks[i];
         bytes += blocks[i].bytes;
     }
-    slot->pub.blocks = slot->blocks;
     slot->pub.blocks_len = len;
     blocks_arrange(slot);
     slot->pub.held_bytes = bytes;

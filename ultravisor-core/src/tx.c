@@ -72,6 +72,9 @@ const char *vdc_channel_type_name(enum vdc_channel_type type)
     return (unsigned)type < VDC_CHANNEL_TYPE_COUNT ? names[type] : "unknown";
 }
 
+/* Apart from each other, so that each saves only the registers that it needs itself. */
+#define VALIDATOR __attribute__((noinline)) enum vdc_rc
+
 /* Where an operation's fault is reported. */
 struct place {
     uint32_t index;
@@ -159,8 +162,8 @@ static enum vdc_rc validate_blocks(const struct place *place, const struct vdc_m
     return VDC_RC_OK;
 }
 
-static enum vdc_rc validate_inventory(const struct place *place,
-                                      const struct vdc_op_inventory_set *set)
+static VALIDATOR validate_inventory(const struct place *place,
+                                    const struct vdc_op_inventory_set *set)
 {
     if (set->cpus_len > VDC_NODE_CPUS_MAX || set->numa_len > VDC_NUMA_NODES_MAX) {
         return fault(place, VDC_RC_TOO_LARGE, "%u CPUs in %u NUMA nodes", set->cpus_len,
@@ -188,7 +191,7 @@ static enum vdc_rc validate_inventory(const struct place *place,
     return VDC_RC_OK;
 }
 
-static enum vdc_rc validate_zone_set(const struct place *place, const struct vdc_op_zone_set *set)
+static VALIDATOR validate_zone_set(const struct place *place, const struct vdc_op_zone_set *set)
 {
     if (set->overcommit_milli < 1000 || set->overcommit_milli > VDC_OVERCOMMIT_MILLI_MAX) {
         return fault(place, VDC_RC_INVALID, "overcommit of %u thousandths", set->overcommit_milli);
@@ -204,8 +207,8 @@ static enum vdc_rc validate_zone_set(const struct place *place, const struct vdc
     return validate_cpu_list(place, set->cpus, set->cpus_len, VDC_NODE_CPUS_MAX);
 }
 
-static enum vdc_rc validate_create(const struct place *place,
-                                   const struct vdc_op_partition_create *create)
+static VALIDATOR validate_create(const struct place *place,
+                                 const struct vdc_op_partition_create *create)
 {
     if (id_is_none(&create->id) || !name_valid(create->name) || !name_or_empty(create->tenant) ||
         !name_or_empty(create->class_name)) {
@@ -251,8 +254,8 @@ static enum vdc_rc validate_locality(const struct place *place, enum vdc_localit
     return VDC_RC_OK;
 }
 
-static enum vdc_rc validate_cpu_assign(const struct place *place,
-                                       const struct vdc_op_cpu_assign *assign)
+static VALIDATOR validate_cpu_assign(const struct place *place,
+                                     const struct vdc_op_cpu_assign *assign)
 {
     int forms = (assign->cpus_len > 0) + (assign->any > 0) + (assign->shared_milli > 0);
     if (id_is_none(&assign->id) || forms != 1) {
@@ -275,8 +278,8 @@ static enum vdc_rc validate_cpu_assign(const struct place *place,
     return validate_cpu_list(place, assign->cpus, assign->cpus_len, VDC_VCPUS_MAX);
 }
 
-static enum vdc_rc validate_memory_assign(const struct place *place,
-                                          const struct vdc_op_memory_assign *assign)
+static VALIDATOR validate_memory_assign(const struct place *place,
+                                        const struct vdc_op_memory_assign *assign)
 {
     if (id_is_none(&assign->id) || assign->bytes == 0 || assign->bytes % PAGE_4K != 0) {
         return fault(place, VDC_RC_INVALID, "no id, no bytes or no multiple of 4 KiB");
@@ -335,8 +338,7 @@ static enum vdc_rc validate_device(const struct place *place, const char *addres
                                   : fault(place, VDC_RC_INVALID, "not a device's address");
 }
 
-static enum vdc_rc validate_device_add(const struct place *place,
-                                       const struct vdc_op_device_add *add)
+static VALIDATOR validate_device_add(const struct place *place, const struct vdc_op_device_add *add)
 {
     if ((unsigned)add->kind >= VDC_DEVICE_KIND_COUNT ||
         (add->numa >= VDC_NUMA_NODES_MAX && add->numa != VDC_NUMA_ANY)) {
@@ -345,8 +347,8 @@ static enum vdc_rc validate_device_add(const struct place *place,
     return validate_device(place, add->address);
 }
 
-static enum vdc_rc validate_device_attach(const struct place *place,
-                                          const struct vdc_op_device_attach *attach)
+static VALIDATOR validate_device_attach(const struct place *place,
+                                        const struct vdc_op_device_attach *attach)
 {
     if (id_is_none(&attach->id)) {
         return fault(place, VDC_RC_INVALID, "no id");
@@ -363,8 +365,8 @@ static enum vdc_rc validate_volume(const struct place *place, const struct vdc_i
     return VDC_RC_OK;
 }
 
-static enum vdc_rc validate_volume_attach(const struct place *place,
-                                          const struct vdc_op_volume_attach *attach)
+static VALIDATOR validate_volume_attach(const struct place *place,
+                                        const struct vdc_op_volume_attach *attach)
 {
     if (attach->generation == 0 || (unsigned)attach->mode >= VDC_VOLUME_MODE_COUNT) {
         return fault(place, VDC_RC_INVALID, "generation 0 or mode");
@@ -381,8 +383,7 @@ static enum vdc_rc validate_mac(const struct place *place, const struct vdc_id *
     return VDC_RC_OK;
 }
 
-static enum vdc_rc validate_port(const struct place *place,
-                                 const struct vdc_op_port_connect *connect)
+static VALIDATOR validate_port(const struct place *place, const struct vdc_op_port_connect *connect)
 {
     if (!port_name_valid(connect->name) || !name_valid(connect->network)) {
         return fault(place, VDC_RC_INVALID, "name of the port or of the network");
@@ -390,8 +391,8 @@ static enum vdc_rc validate_port(const struct place *place,
     return validate_mac(place, &connect->id, connect->mac);
 }
 
-static enum vdc_rc validate_channel(const struct place *place,
-                                    const struct vdc_op_channel_connect *connect)
+static VALIDATOR validate_channel(const struct place *place,
+                                  const struct vdc_op_channel_connect *connect)
 {
     if (id_is_none(&connect->channel) || id_is_none(&connect->endpoint[0]) ||
         id_is_none(&connect->endpoint[1]) ||
@@ -423,8 +424,8 @@ static enum vdc_rc validate_channel(const struct place *place,
     return VDC_RC_OK;
 }
 
-static enum vdc_rc validate_promise(const struct place *place,
-                                    const struct vdc_op_fence_promise *promise)
+static VALIDATOR validate_promise(const struct place *place,
+                                  const struct vdc_op_fence_promise *promise)
 {
     if (!name_valid(promise->node) || promise->incarnation == 0) {
         return fault(place, VDC_RC_INVALID, "node or incarnation 0");
@@ -432,8 +433,8 @@ static enum vdc_rc validate_promise(const struct place *place,
     return VDC_RC_OK;
 }
 
-static enum vdc_rc validate_transfer(const struct place *place,
-                                     const struct vdc_op_zone_transfer *transfer)
+static VALIDATOR validate_transfer(const struct place *place,
+                                   const struct vdc_op_zone_transfer *transfer)
 {
     if (!name_or_empty(transfer->to) || transfer->memory_bytes % PAGE_4K != 0 ||
         (transfer->device[0] != 0 && !address_valid(transfer->device))) {
@@ -558,11 +559,12 @@ enum vdc_rc vdc_tx_validate(const struct vdc_tx *tx, struct vdc_err *err)
                            tx->ops_len);
     }
     for (uint32_t i = 0; i < tx->ops_len; i++) {
-        rc = tx_validate_op(&tx->ops[i], i, err);
+        const struct vdc_op *op = &tx->ops[i];
+        rc = tx_validate_op(op, i, err);
         if (rc != VDC_RC_OK) {
             return rc;
         }
-        if (tx->ops[i].kind == VDC_OP_INVENTORY_SET && tx->ops_len > 1) {
+        if (op->kind == VDC_OP_INVENTORY_SET && tx->ops_len > 1) {
             return vdc_err_set(err, VDC_RC_INVALID,
                                "op %u inventory-set: must be the only operation", i);
         }

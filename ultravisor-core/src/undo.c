@@ -64,7 +64,7 @@ static void undo_one(struct vdc_allocdb *db, const struct undo *undo)
         break;
     case UNDO_CONFIG:
         slot_set_config(slot, undo->saved, (uint32_t)undo->a);
-        slot->identity = slot_identity(slot);
+        slot_make_identity(slot);
         slot_touch(db, slot);
         free(undo->saved);
         break;
@@ -113,7 +113,16 @@ void undo_forget(struct vdc_allocdb *db, uint64_t sequence)
     db->saved_zones_len = 0;
 }
 
-void touched_settle(struct vdc_allocdb *db, uint64_t sequence)
+/* Made as late as this, because reading what has just been written in pieces of other sizes makes a
+ * processor wait. */
+static void make_identity(struct slot *slot, const struct vdc_buf *encoded)
+{
+    VDC_ASSERT(encoded != NULL && slot->identity_at + slot->identity_len <= encoded->len);
+    slot->identity = digest_of_identity(encoded->data + slot->identity_at, slot->identity_len);
+    slot->identity_at = 0;
+}
+
+void touched_settle(struct vdc_allocdb *db, uint64_t sequence, const struct vdc_buf *encoded)
 {
     for (uint32_t i = 0; i < db->touched_len; i++) {
         struct slot *slot = slot_at(db, db->touched[i]);
@@ -122,6 +131,9 @@ void touched_settle(struct vdc_allocdb *db, uint64_t sequence)
         slot->item = (struct vdc_digest){0};
         if (slot->live) {
             slot->pub.sequence = sequence == 0 ? slot->pub.sequence : sequence;
+            if (slot->identity_at != 0) {
+                make_identity(slot, encoded);
+            }
             slot->item = digest_of_slot(db, slot);
             digest_add(&db->digest, &slot->item);
         }

@@ -135,14 +135,13 @@ void cpu_assign(struct vdc_allocdb *db, struct slot *slot, uint32_t index)
     uint16_t number = db->cpus[index].info.number;
     uint32_t len = slot->pub.cpus_len;
     VDC_ASSERT(db->cpus[index].owner == SLOT_NONE && len < VDC_VCPUS_MAX);
-    VDC_GROW(slot->cpus, slot->cpus_cap, (size_t)len + 1);
+    slot_need_cpus(slot, len + 1);
     uint32_t at = len;
     while (at > 0 && slot->cpus[at - 1] > number) {
         slot->cpus[at] = slot->cpus[at - 1];
         at--;
     }
     slot->cpus[at] = number;
-    slot->pub.cpus = slot->cpus;
     slot->pub.cpus_len = len + 1;
     slot_touch(db, slot);
     set_owner(db, index, slot->number);
@@ -174,6 +173,7 @@ static inline __attribute__((always_inline)) void set_owners(struct vdc_allocdb 
     uint32_t *free_numa = zone->free_numa;
     struct cpu *cpus = db->cpus;
     const uint16_t *cpu_index = db->cpu_index;
+    const uint8_t *cpu_numa = db->cpu_numa;
     uint32_t owner = taken ? slot->number : SLOT_NONE;
     uint32_t len = slot->pub.cpus_len;
     for (uint32_t i = 0; i < len; i++) {
@@ -183,7 +183,7 @@ static inline __attribute__((always_inline)) void set_owners(struct vdc_allocdb 
         VDC_ASSERT(((*word & bit) != 0) == taken);
         *word ^= bit;
         cpus[index].owner = owner;
-        free_numa[db->numa_index[cpus[index].info.numa] - 1] += taken ? UINT32_MAX : 1;
+        free_numa[cpu_numa[index]] += taken ? UINT32_MAX : 1;
     }
     zone->pub.cpus_dedicated += taken ? len : 0 - len;
     zone_update_capacity(&zone->pub);
@@ -203,11 +203,10 @@ void cpus_assign_first(struct vdc_allocdb *db, struct slot *slot, const uint16_t
                        uint32_t len)
 {
     VDC_ASSERT(slot->pub.cpus_len == 0 && len <= VDC_VCPUS_MAX);
-    VDC_GROW(slot->cpus, slot->cpus_cap, (size_t)len);
+    slot_need_cpus(slot, len);
     for (uint32_t i = 0; i < len; i++) {
         slot->cpus[i] = cpus[i];
     }
-    slot->pub.cpus = slot->cpus;
     slot->pub.cpus_len = len;
     cpus_take(db, slot);
     slot_touch(db, slot);
@@ -250,8 +249,11 @@ static void replace_cpus(struct vdc_allocdb *db, const struct vdc_op_inventory_s
     db->cpu_words = (set->cpus_len + 63) / 64;
     free(db->cpu_index);
     db->cpu_index = vdc_calloc((size_t)UINT16_MAX + 1, sizeof(db->cpu_index[0]));
+    free(db->cpu_number);
+    db->cpu_number = vdc_calloc(set->cpus_len, sizeof(db->cpu_number[0]));
     for (uint32_t i = 0; i < set->cpus_len; i++) {
         db->cpu_index[set->cpus[i].number] = (uint16_t)(i + 1);
+        db->cpu_number[i] = set->cpus[i].number;
     }
     topology_rebuild(db);
 }
@@ -276,8 +278,12 @@ static void replace_numa(struct vdc_allocdb *db, const struct vdc_op_inventory_s
         pagemap_init(&numa->map, set->numa[i].memory_bytes);
         db->memory_bytes += set->numa[i].memory_bytes;
     }
+    free(db->cpu_numa);
+    db->cpu_numa = vdc_calloc(db->cpus_len, sizeof(db->cpu_numa[0]));
+    _Static_assert(VDC_NUMA_NODES_MAX <= UINT8_MAX, "a NUMA index is a byte");
     for (uint32_t i = 0; i < db->cpus_len; i++) {
-        struct numa *numa = &db->numa[numa_index_of(db, db->cpus[i].info.numa)];
+        db->cpu_numa[i] = (uint8_t)numa_index_of(db, db->cpus[i].info.numa);
+        struct numa *numa = &db->numa[db->cpu_numa[i]];
         numa->cpus++;
         numa->mask[i / 64] |= UINT64_C(1) << (i % 64);
         numa->first_word = VDC_MIN(numa->first_word, i / 64);
