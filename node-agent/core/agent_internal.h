@@ -130,7 +130,7 @@ struct vdc_agent {
     vdc_mono now;
     enum vdc_rc journal;
     uint32_t sessions_busy; /* as the event says */
-    vdc_mono retry_at; /* something waits for the journal to take records again */
+    vdc_mono retry_at;      /* something waits for the journal to take records again */
     uint64_t committed;
     uint64_t durable; /* <= committed */
     struct vdc_digest durable_digest;

@@ -195,6 +195,16 @@ Test(node_inventory, what_is_free_is_the_machine_less_what_partitions_hold)
     cr_assert_eq(zone_set(3, (1536 - 128) * MIB), VDC_RC_OK);
 }
 
+Test(node_inventory, a_system_partition_with_nothing_of_its_own_is_recorded_too)
+{
+    systems[0] = (struct vdc_agent_system){.name = "ultravisor"};
+    start();
+    cr_assert_not_null(find_by_name("ultravisor"));
+    cr_assert_eq(vdc_allocdb_memory_free_bytes(db()), 1536 * MIB);
+    start();
+    cr_assert_eq(records, 0);
+}
+
 Test(node_inventory, a_restart_with_the_same_machine_writes_nothing)
 {
     start();

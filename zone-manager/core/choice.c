@@ -202,7 +202,9 @@ void vdc_zone_choose(const struct vdc_allocdb *replica, const char *zone, uint32
     vdc_autofree struct survey *survey = VDC_NEW(struct survey);
     *choice = (struct vdc_zone_choice){.numa = VDC_NUMA_ANY, .memory_bytes = bytes};
     VDC_ASSERT(cpus <= VDC_VCPUS_MAX);
-    survey_cpus(survey, replica, zone, busy, busy_len);
+    if (cpus > 0) {
+        survey_cpus(survey, replica, zone, busy, busy_len);
+    }
     survey_nodes(survey, replica, busy, busy_len);
     const struct node *best = cpus > 0 ? best_for_cpus(survey, cpus, bytes) : NULL;
     if (best != NULL) {
