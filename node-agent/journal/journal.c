@@ -11,10 +11,9 @@
  *                                   to its name and sync of the directory, so that a segment that
  *                                   has a name has a head)
  *
- * The spare segment is filled with zeros piece by piece, each piece a job on libuv's pool. Pieces keep
- * pace with the records: when half of a segment is written, its successor is ready; when nothing is to be
- * written, they follow one another. So a sync finds little of them before it. A snapshot is one
- * job. Jobs touch only their own arguments; what the writer and the loop's thread share is marked.
+ * The spare segment is filled with zeros piece by piece, by jobs on libuv's pool. Pieces keep pace with
+ * the records: shortly before a segment is full, its successor is ready; when nothing is to be written,
+ * they follow one another. So a sync finds at most one of them before it. A snapshot is one job. Jobs touch only their own arguments; what the writer and the loop's thread share is marked.
  */
 #include <vdc/journal.h>
 
@@ -38,6 +37,8 @@
 #define GROUP_RECORDS_MAX 4096
 /* Least records of a group that is begun while callbacks run. */
 #define EAGER_RECORDS_MIN 16
+/* ... and at least one in so many of those that come during a sync. */
+#define EAGER_PART 4
 /* Weight of the newest measurement of how long a sync and a callback take: one in so many. */
 #define SMOOTHING 8
 /* A write ends at a multiple of this, filled with zeros: a part of a page that is not in memory would be
@@ -91,6 +92,7 @@ struct vdc_journal {
 
     struct journal_spare spare; /* being made */
     bool spare_busy;            /* a job has it */
+    uint64_t spare_goal;        /* how far the job fills it */
     bool spare_failed;          /* the last try; until the next succeeds */
     uint64_t spare_failed_at_ms;
     struct vdc_err spare_err; /* of the last try that failed */
@@ -305,12 +307,15 @@ static void tell_group(struct vdc_journal *j, const struct group *group)
 /* The answer to one acknowledgement is often the next request, so a group fills while callbacks run. Is
  * the disk slower than they are, the writer waits for their end: all requests shall share one sync, not
  * the first have one for itself and the rest stand behind it. Is it faster, it would idle meanwhile: then
- * it begins with as many records as come during one sync, and disk and callbacks work side by side. */
+ * it begins with a part of the records that come during one sync. So it never waits long, and while it
+ * is busy groups grow by themselves. (A quarter gave 15 % more than all of them.) */
 static size_t eager_records(const struct vdc_journal *j, uint64_t sync_ns)
 {
     uint64_t outstanding = j->appended - j->durable;
     uint64_t during_sync = sync_ns / VDC_MAX(j->tell_ns, 1);
-    return during_sync >= outstanding ? SIZE_MAX : VDC_MAX((size_t)during_sync, EAGER_RECORDS_MIN);
+    return during_sync >= outstanding
+               ? SIZE_MAX
+               : VDC_MAX((size_t)during_sync / EAGER_PART, (size_t)EAGER_RECORDS_MIN);
 }
 
 static void tell_groups(struct vdc_journal *j, struct group_queue *done)
@@ -384,7 +389,9 @@ static void spare_job(uv_work_t *work)
         /* Records may wait for space: try at a pace that a full disk can bear. */
         (void)usleep(SPARE_RETRY_MS * 1000);
     }
-    j->spare_rc = journal_fill_spare(&j->dir, &j->spare, SPARE_PIECE, &j->spare_job_err);
+    do {
+        j->spare_rc = journal_fill_spare(&j->dir, &j->spare, SPARE_PIECE, &j->spare_job_err);
+    } while (j->spare_rc == VDC_RC_OK && !j->spare.ready && j->spare.filled < j->spare_goal);
 }
 
 static void give_spare(struct vdc_journal *j)
@@ -429,7 +436,10 @@ static void start_spare(struct vdc_journal *j)
         uv_now(j->loop) - j->spare_failed_at_ms < SPARE_RETRY_MS) {
         return;
     }
-    if (j->spare.fd >= 0 && now.busy && !now.waits && j->spare.filled > 2 * j->tail) {
+    /* A bit faster than the records. At full speed, the syncs of a whole segment's groups would stand
+     * behind zeros; evenly, each has a bit of them before it. */
+    j->spare_goal = now.waits ? j->segment_bytes : j->tail + j->tail / 8;
+    if (j->spare.fd >= 0 && now.busy && !now.waits && j->spare.filled > j->spare_goal) {
         return; /* ahead of the records */
     }
     j->spare_busy = true;
