@@ -128,6 +128,14 @@ for words in "zone list" "node list" "node show n1" "partition list" "partition 
         *list) check "the table of vdc $words fits 100 columns" fits ;;
     esac
 done
+# The agent's database has the whole machine; what is not offered to zones is a system partition's.
+adds_up() {
+    vdc node show n1 -o json | jq -e '.status.allocation |
+        .memory_bytes == .memory_free_bytes + .zone_memory_used_bytes + ([.system[].memory_bytes] | add)
+        and (.system[0].name == "ultravisor") and (.devices | all(.zone == null and .partition == null))'
+}
+check "what is free on a node is its memory less what partitions hold" adds_up
+check "system partitions are a line each" says '- name ultravisor, cpus [0-9]+, memory_bytes ' 0 vdc node show n1
 is_yaml() {
     [ "$(vdc -o yaml node list | grep -c '^- id: n[1-4]$')" = 4 ]
 }
