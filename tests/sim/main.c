@@ -34,6 +34,7 @@ static const char help[] =
     "  --kept FILE     the histories of a file: a number and a sentence on each line\n"
     "  --jobs J        so many at a time (default 1)\n"
     "  --seconds S     end the sweep after S seconds of real time\n"
+    "  --first         end the sweep at the first broken history\n"
     "  --json          the last line is one JSON object\n"
     "  --help\n\n"
     "Exits with 1 when an invariant was broken or the world did not settle after the faults.\n";
@@ -164,6 +165,7 @@ struct sweep {
     uint64_t from, to;
     uint64_t jobs;
     int64_t seconds; /* 0: no end */
+    bool first;      /* the first broken history ends it */
 };
 
 struct totals {
@@ -191,8 +193,12 @@ static void worker(const struct sweep *sweep, uint64_t number, int fd, time_t en
             break;
         }
         run(seed, false, &outcome);
+        bool last = sweep->first && outcome.broken[0] != 0;
         if (write(fd, &outcome, sizeof outcome) != (ssize_t)sizeof outcome) {
             _exit(2);
+        }
+        if (last) {
+            break;
         }
     }
     _exit(0);
@@ -222,6 +228,9 @@ static int sweep_run(const struct sweep *sweep, struct totals *totals)
     /* An outcome is shorter than PIPE_BUF: they do not mix. */
     while (read(fds[0], &outcome, sizeof outcome) == (ssize_t)sizeof outcome) {
         add(totals, &outcome);
+        if (sweep->first && totals->broken > 0) {
+            break;
+        }
         if (isatty(STDERR_FILENO) && time(NULL) != told) {
             told = time(NULL);
             fprintf(stderr, "\r%llu histories, %.0f simulated s, %llu broken ",
@@ -229,6 +238,7 @@ static int sweep_run(const struct sweep *sweep, struct totals *totals)
                     (unsigned long long)totals->broken);
         }
     }
+    close(fds[0]);
     int status = totals->broken > 0 ? 1 : 0;
     int child;
     while (wait(&child) > 0) {
@@ -277,15 +287,11 @@ static bool parse_seeds(const char *text, struct sweep *sweep)
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"seed", required_argument, NULL, 's'},
-        {"seeds", required_argument, NULL, 'S'},
-        {"kept", required_argument, NULL, 'k'},
-        {"jobs", required_argument, NULL, 'j'},
-        {"seconds", required_argument, NULL, 't'},
-        {"trace", no_argument, NULL, 'T'},
-        {"json", no_argument, NULL, 'J'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
+        {"seed", required_argument, NULL, 's'},    {"seeds", required_argument, NULL, 'S'},
+        {"kept", required_argument, NULL, 'k'},    {"jobs", required_argument, NULL, 'j'},
+        {"seconds", required_argument, NULL, 't'}, {"trace", no_argument, NULL, 'T'},
+        {"json", no_argument, NULL, 'J'},          {"first", no_argument, NULL, 'f'},
+        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0},
     };
     struct sweep sweep = {.from = 1, .to = 1, .jobs = 1};
     uint64_t seconds = 0;
@@ -315,6 +321,9 @@ int main(int argc, char **argv)
             break;
         case 'T':
             trace = true;
+            break;
+        case 'f':
+            sweep.first = true;
             break;
         case 'J':
             json = true;

@@ -50,6 +50,14 @@ void sim_plan_draw(uint64_t seed, struct sim_plan *plan)
     for (int i = 0; i < SIM_FAULTS; i++) {
         plan->faults[i] = sim_one_in(&prng, 3);
     }
+    plan->split = sim_one_in(&prng, 5);
+    if (plan->split) {
+        for (int i = 0; i < SIM_FAULTS; i++) {
+            plan->faults[i] = i == SIM_CUT_MANAGER || i == SIM_CUT_STORE || i == SIM_ISOLATE;
+        }
+        plan->managers = (uint32_t)pick(&prng, 2, 3);
+        plan->fault_every_ns = pick(&prng, 500, 3000) * VDC_MS;
+    }
     struct vdc_buf text = {0};
     vdc_buf_printf(&text, "apiVersion: vdc/v1\nkind: ZonePolicy\nzone: " SIM_ZONE "\n"
                           "nodes:\n"
@@ -148,10 +156,30 @@ static void heal_net(void *object, void *data)
     sim_net_heal(object);
 }
 
+/* What is between two hosts, both ways; each cut heals by itself, so several last at a time. */
+struct between {
+    uint32_t a, b;
+};
+
+static void heal_between(void *object, void *data)
+{
+    const struct between *between = data;
+    sim_net_cut(object, between->a, between->b, false);
+    sim_net_cut(object, between->b, between->a, false);
+    sim_net_slow(object, between->a, between->b, 0);
+    sim_net_slow(object, between->b, between->a, 0);
+}
+
+static void heal_between_later(struct sim_world *world, uint32_t a, uint32_t b, int64_t lasts)
+{
+    struct between between = {a, b};
+    sim_after(world, NULL, lasts, heal_between, world, vdc_memdup(&between, sizeof between), free);
+}
+
 /* How long a fault lasts: mostly short, sometimes longer than every lease. */
 static int64_t span(struct sim_world *world)
 {
-    switch (vdc_prng_below(&world->faults, 4)) {
+    switch (world->plan->split ? 3 : vdc_prng_below(&world->faults, 4)) {
     case 0:
         return pick(&world->faults, 10, 500) * VDC_MS;
     case 1:
@@ -163,8 +191,9 @@ static int64_t span(struct sim_world *world)
     }
 }
 
-static void cut_pair(struct sim_world *world, uint32_t a, uint32_t b)
+static void cut_pair(struct sim_world *world, uint32_t a, uint32_t b, int64_t lasts)
 {
+    heal_between_later(world, a, b, lasts);
     uint64_t ways = vdc_prng_below(&world->faults, 3);
     if (ways != 1) {
         sim_net_cut(world, a, b, true);
@@ -174,16 +203,18 @@ static void cut_pair(struct sim_world *world, uint32_t a, uint32_t b)
     }
 }
 
-static void isolate(struct sim_world *world, uint32_t host)
+static void isolate(struct sim_world *world, uint32_t host, int64_t lasts)
 {
     for (uint32_t i = 0; i < world->nodes_len; i++) {
         if (i != host) {
+            heal_between_later(world, host, i, lasts);
             sim_net_cut(world, host, i, true);
             sim_net_cut(world, i, host, true);
         }
     }
     for (size_t i = 0; i < world->managers_len; i++) {
         uint32_t manager = sim_manager_host(world->managers[i]);
+        heal_between_later(world, host, manager, lasts);
         sim_net_cut(world, host, manager, true);
         sim_net_cut(world, manager, host, true);
     }
@@ -233,20 +264,16 @@ static void inject(struct sim_world *world, enum sim_fault fault)
         }
         break;
     case SIM_CUT_MANAGER:
-        cut_pair(world, sim_node_host(node), sim_manager_host(manager));
-        sim_after(world, NULL, lasts, heal_net, world, NULL, NULL);
+        cut_pair(world, sim_node_host(node), sim_manager_host(manager), lasts);
         break;
     case SIM_CUT_STORE:
-        cut_pair(world, sim_manager_host(manager), sim_store_host());
-        sim_after(world, NULL, lasts, heal_net, world, NULL, NULL);
+        cut_pair(world, sim_manager_host(manager), sim_store_host(), lasts);
         break;
     case SIM_CUT_NODES:
-        cut_pair(world, sim_node_host(node), sim_node_host(other));
-        sim_after(world, NULL, lasts, heal_net, world, NULL, NULL);
+        cut_pair(world, sim_node_host(node), sim_node_host(other), lasts);
         break;
     case SIM_ISOLATE:
-        isolate(world, sim_node_host(node));
-        sim_after(world, NULL, lasts, heal_net, world, NULL, NULL);
+        isolate(world, sim_node_host(node), lasts);
         break;
     case SIM_RESET:
         if (agent->alive) {
@@ -256,7 +283,7 @@ static void inject(struct sim_world *world, enum sim_fault fault)
     case SIM_SLOW:
         sim_net_slow(world, sim_node_host(node), sim_manager_host(manager),
                      pick(prng, 1, 2000) * VDC_MS);
-        sim_after(world, NULL, lasts, heal_net, world, NULL, NULL);
+        heal_between_later(world, sim_node_host(node), sim_manager_host(manager), lasts);
         break;
     case SIM_STORE_DOWN:
         sim_store_set_up(world->store, false);

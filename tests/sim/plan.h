@@ -44,6 +44,7 @@ struct sim_plan {
     int64_t drift_ppm;
     int64_t lease_ms;
     bool faults[SIM_FAULTS];
+    bool split; /* only cuts, long ones: several believe that they lead, several nodes alone */
     int64_t fault_every_ns; /* on average */
     int64_t request_every_ns;
     uint32_t partitions; /* that the clients keep alive together */
