@@ -32,14 +32,24 @@ static struct slot *take_unused(struct vdc_allocdb *db)
     return slot;
 }
 
-void slot_deinit(struct slot *slot)
+/* Back to the lists in the slot: else every slot would sooner or later have had more. */
+static void drop_lists(struct slot *slot)
 {
     if (slot->cpus != slot->few_cpus) {
         free(slot->cpus);
+        slot->cpus = slot->few_cpus;
+        slot->cpus_cap = SLOT_FEW_CPUS;
     }
     if (slot->blocks != slot->few_blocks) {
         free(slot->blocks);
+        slot->blocks = slot->few_blocks;
+        slot->blocks_cap = SLOT_FEW_BLOCKS;
     }
+}
+
+void slot_deinit(struct slot *slot)
+{
+    drop_lists(slot);
     free(slot->config);
     free(slot->entries);
 }
@@ -110,6 +120,7 @@ struct slot *slot_make(struct vdc_allocdb *db, const struct vdc_op_partition_cre
 void slot_recycle(struct vdc_allocdb *db, struct slot *slot)
 {
     VDC_ASSERT(!slot->live && slot->entries_len == 0);
+    drop_lists(slot);
     slot->next_unused = db->slots_unused;
     db->slots_unused = slot->number;
 }
