@@ -3,22 +3,10 @@
  * The table of entries. One hash table by key serves all kinds, because a key begins with its kind;
  * ports have a second one by name, and of volumes it is counted who reads or writes them. Each
  * partition lists the entries that it owns or is an endpoint of, so that its end costs what it has.
- *
- * An entry in the snapshot:
- *
- *     kind u8 | sequence u64 | zone u16 | owner 16 | peer 16 | then, by kind:
- *     device   address, kind u8, NUMA node u32          volume   id, mode u8, generation u64
- *     port     MAC 6, name, network                     promise  node, incarnation u64
- *     channel  id, type u8, version u16, bytes u64, blocks u32: numa u16, addr u64, bytes u64
  */
 #include "entries.h"
 
 #include <string.h>
-
-#include "tx_codec.h"
-
-#define ENTRY_FIXED_MAX 384
-#define BLOCK_BYTES 18
 
 const char *vdc_entry_kind_name(enum vdc_entry_kind kind)
 {
@@ -57,7 +45,7 @@ static struct entry_key key_of_promise(const char *zone, const char *node)
     return key;
 }
 
-static struct entry_key key_of(const struct entry *entry)
+struct entry_key entry_key_of(const struct entry *entry)
 {
     struct entry_key key = key_begin(entry->pub.kind);
     switch (entry->pub.kind) {
@@ -78,7 +66,7 @@ static struct entry_key key_of(const struct entry *entry)
     return key;
 }
 
-static struct entry *find(const struct vdc_allocdb *db, const struct entry_key *key)
+struct entry *entry_find(const struct vdc_allocdb *db, const struct entry_key *key)
 {
     struct entry *entry;
     HASH_FIND(hh, db->entry_by_key, key->bytes, key->len, entry);
@@ -93,21 +81,21 @@ struct entry *entry_find_device(const struct vdc_allocdb *db, const char *addres
         return NULL;
     }
     key_put(&key, address, len);
-    return find(db, &key);
+    return entry_find(db, &key);
 }
 
 struct entry *entry_find_volume(const struct vdc_allocdb *db, const struct vdc_id *volume,
                                 const struct vdc_id *partition)
 {
     struct entry_key key = key_of_volume(volume, partition);
-    return find(db, &key);
+    return entry_find(db, &key);
 }
 
 struct entry *entry_find_port(const struct vdc_allocdb *db, const uint8_t mac[6])
 {
     struct entry_key key = key_begin(VDC_ENTRY_PORT);
     key_put(&key, mac, 6);
-    return find(db, &key);
+    return entry_find(db, &key);
 }
 
 struct entry *entry_find_port_name(const struct vdc_allocdb *db, const char *name)
@@ -121,7 +109,7 @@ struct entry *entry_find_channel(const struct vdc_allocdb *db, const struct vdc_
 {
     struct entry_key key = key_begin(VDC_ENTRY_CHANNEL);
     key_put(&key, id->bytes, sizeof(id->bytes));
-    return find(db, &key);
+    return entry_find(db, &key);
 }
 
 struct entry *entry_find_promise(const struct vdc_allocdb *db, const char *zone, const char *node)
@@ -130,7 +118,7 @@ struct entry *entry_find_promise(const struct vdc_allocdb *db, const char *zone,
         return NULL;
     }
     struct entry_key key = key_of_promise(zone, node);
-    return find(db, &key);
+    return entry_find(db, &key);
 }
 
 /* --- volumes --- */
@@ -142,7 +130,7 @@ uint32_t volume_use(const struct vdc_allocdb *db, const struct vdc_id *volume)
     return use == VDC_IDMAP_NONE ? 0 : use == 0 ? VOLUME_WRITTEN : use;
 }
 
-static void volume_set_use(struct idmap *uses, const struct vdc_id *volume, uint32_t use)
+void volume_set_use(struct idmap *uses, const struct vdc_id *volume, uint32_t use)
 {
     if (idmap_get(uses, volume) != VDC_IDMAP_NONE) {
         idmap_remove(uses, volume);
@@ -302,7 +290,7 @@ void entry_enter(struct vdc_allocdb *db, struct entry *entry)
 {
     VDC_ASSERT(!entry->live);
     entry->live = true;
-    entry->key = key_of(entry);
+    entry->key = entry_key_of(entry);
     HASH_ADD_KEYPTR(hh, db->entry_by_key, entry->key.bytes, entry->key.len, entry);
     list_add(db, entry->owner, entry->number);
     list_add(db, entry->peer, entry->number);
@@ -460,492 +448,4 @@ void entries_deinit(struct vdc_allocdb *db)
     }
     free(db->entries);
     idmap_deinit(&db->volume_uses);
-}
-
-/* --- readers --- */
-
-const struct vdc_partition *owner_partition(const struct vdc_allocdb *db, uint32_t owner)
-{
-    if (owner == PAGE_OWNER_NONE) {
-        return NULL;
-    }
-    return owner >= ENTRY_OWNER_BASE ? entry_at(db, owner - ENTRY_OWNER_BASE)->pub.partition
-                                     : &slot_at(db, owner)->pub;
-}
-
-const struct vdc_entry *vdc_allocdb_memory_channel(const struct vdc_allocdb *db, uint32_t numa,
-                                                   uint64_t addr)
-{
-    uint32_t at = numa_index_of(db, numa);
-    uint32_t owner =
-        at == UINT32_MAX ? PAGE_OWNER_NONE : pagemap_owner(&db->numa[at].map, addr, NULL);
-    bool is_channel = owner != PAGE_OWNER_NONE && owner >= ENTRY_OWNER_BASE;
-    return is_channel ? &entry_at(db, owner - ENTRY_OWNER_BASE)->pub : NULL;
-}
-
-static const struct vdc_entry *pub_of(const struct entry *entry)
-{
-    return entry == NULL ? NULL : &entry->pub;
-}
-
-const struct vdc_entry *vdc_allocdb_find_device(const struct vdc_allocdb *db, const char *address)
-{
-    return pub_of(entry_find_device(db, address));
-}
-
-const struct vdc_entry *vdc_allocdb_find_volume(const struct vdc_allocdb *db,
-                                                const struct vdc_id *volume,
-                                                const struct vdc_id *partition)
-{
-    return pub_of(entry_find_volume(db, volume, partition));
-}
-
-const struct vdc_entry *vdc_allocdb_find_port(const struct vdc_allocdb *db, const uint8_t mac[6])
-{
-    return pub_of(entry_find_port(db, mac));
-}
-
-const struct vdc_entry *vdc_allocdb_find_channel(const struct vdc_allocdb *db,
-                                                 const struct vdc_id *id)
-{
-    return pub_of(entry_find_channel(db, id));
-}
-
-uint64_t vdc_allocdb_promised(const struct vdc_allocdb *db, const char *zone, const char *node)
-{
-    const struct entry *entry = entry_find_promise(db, zone, node);
-    return entry == NULL ? 0 : entry->pub.promise.incarnation;
-}
-
-size_t vdc_allocdb_count_entries(const struct vdc_allocdb *db, enum vdc_entry_kind kind)
-{
-    return db->entry_counts[kind];
-}
-
-static int compare_entries(const void *a, const void *b)
-{
-    const struct entry *x = *(const struct entry *const *)a;
-    const struct entry *y = *(const struct entry *const *)b;
-    int order = memcmp(x->key.bytes, y->key.bytes, VDC_MIN(x->key.len, y->key.len));
-    return order != 0 ? order : (x->key.len > y->key.len) - (x->key.len < y->key.len);
-}
-
-/* pub is the first field of an entry, so that the sorted array serves both. */
-_Static_assert(offsetof(struct entry, pub) == 0, "an entry begins with what readers see");
-
-const struct vdc_entry **vdc_allocdb_list_entries(const struct vdc_allocdb *db,
-                                                  enum vdc_entry_kind kind, size_t *len)
-{
-    const struct vdc_entry **list =
-        vdc_calloc((size_t)db->entry_counts[kind] + 1, sizeof(const struct vdc_entry *));
-    *len = 0;
-    for (uint32_t i = 0; i < db->entries_len; i++) {
-        if (db->entries[i]->live && db->entries[i]->pub.kind == kind) {
-            list[(*len)++] = &db->entries[i]->pub;
-        }
-    }
-    qsort(list, *len, sizeof(const struct vdc_entry *), compare_entries);
-    return list;
-}
-
-const struct vdc_entry **vdc_allocdb_entries_of(const struct vdc_allocdb *db,
-                                                const struct vdc_partition *partition, size_t *len)
-{
-    const struct slot *slot = vdc_container_of(partition, struct slot, pub);
-    const struct vdc_entry **list =
-        vdc_calloc((size_t)slot->entries_len + 1, sizeof(const struct vdc_entry *));
-    *len = slot->entries_len;
-    for (uint32_t i = 0; i < slot->entries_len; i++) {
-        list[i] = &entry_at(db, slot->entries[i])->pub;
-    }
-    qsort(list, *len, sizeof(const struct vdc_entry *), compare_entries);
-    return list;
-}
-
-/* --- snapshot --- */
-
-static uint8_t *write_content(uint8_t *to, const struct vdc_entry *pub)
-{
-    switch (pub->kind) {
-    case VDC_ENTRY_DEVICE:
-        to = wire_put_text(to, pub->device.address);
-        to = wire_put_u8(to, (uint8_t)pub->device.kind);
-        return wire_put_u32(to, pub->device.numa);
-    case VDC_ENTRY_VOLUME:
-        to = wire_put(to, pub->volume.volume.bytes, 16);
-        to = wire_put_u8(to, (uint8_t)pub->volume.mode);
-        return wire_put_u64(to, pub->volume.generation);
-    case VDC_ENTRY_PORT:
-        to = wire_put(to, pub->port.mac, sizeof(pub->port.mac));
-        to = wire_put_text(to, pub->port.name);
-        return wire_put_text(to, pub->port.network);
-    case VDC_ENTRY_CHANNEL:
-        to = wire_put(to, pub->channel.id.bytes, 16);
-        to = wire_put_u8(to, (uint8_t)pub->channel.type);
-        to = wire_put_u16(to, pub->channel.version);
-        to = wire_put_u64(to, pub->channel.bytes);
-        to = wire_put_u32(to, pub->channel.blocks_len);
-        for (uint32_t i = 0; i < pub->channel.blocks_len; i++) {
-            to = wire_put_u16(to, (uint16_t)pub->channel.blocks[i].numa);
-            to = wire_put_u64(to, pub->channel.blocks[i].addr);
-            to = wire_put_u64(to, pub->channel.blocks[i].bytes);
-        }
-        return to;
-    case VDC_ENTRY_PROMISE:
-        to = wire_put_text(to, pub->promise.node);
-        return wire_put_u64(to, pub->promise.incarnation);
-    }
-    return to;
-}
-
-static void write_entry(const struct entry *entry, struct vdc_buf *out)
-{
-    static const struct vdc_id none;
-    const struct vdc_entry *pub = &entry->pub;
-    uint8_t *start = (uint8_t *)vdc_buf_reserve(
-        out, ENTRY_FIXED_MAX + (size_t)VDC_CHANNEL_BLOCKS_MAX * BLOCK_BYTES);
-    uint8_t *to = wire_put_u8(start, (uint8_t)pub->kind);
-    to = wire_put_u64(to, pub->sequence);
-    to = wire_put_u16(to, (uint16_t)entry->zone);
-    to = wire_put(to, pub->partition == NULL ? none.bytes : pub->partition->id.bytes, 16);
-    to = wire_put(to, pub->peer == NULL ? none.bytes : pub->peer->id.bytes, 16);
-    to = write_content(to, pub);
-    out->len += (size_t)(to - start);
-}
-
-void entries_write(const struct vdc_allocdb *db, struct vdc_buf *out)
-{
-    uint32_t len = 0;
-    for (int kind = 0; kind < VDC_ENTRY_KIND_COUNT; kind++) {
-        len += db->entry_counts[kind];
-    }
-    (void)wire_put_u32((uint8_t *)vdc_buf_reserve(out, 4), len);
-    out->len += 4;
-    for (int kind = 0; kind < VDC_ENTRY_KIND_COUNT; kind++) {
-        size_t count;
-        vdc_autofree const struct vdc_entry **list =
-            vdc_allocdb_list_entries(db, (enum vdc_entry_kind)kind, &count);
-        for (size_t i = 0; i < count; i++) {
-            write_entry(vdc_container_of(list[i], struct entry, pub), out);
-        }
-    }
-}
-
-/* The operation that would make the entry: its validation bounds the snapshot's fields too. */
-static struct vdc_op op_of(const struct vdc_entry *pub, const struct vdc_id ids[2])
-{
-    struct vdc_op op = {0};
-    switch (pub->kind) {
-    case VDC_ENTRY_DEVICE:
-        op.kind = VDC_OP_DEVICE_ADD;
-        op.device_add.kind = pub->device.kind;
-        op.device_add.numa = pub->device.numa;
-        vdc_str_set(op.device_add.address, VDC_DEVICE_ADDRESS_CAP, pub->device.address);
-        break;
-    case VDC_ENTRY_VOLUME:
-        op.kind = VDC_OP_VOLUME_ATTACH;
-        op.volume_attach = (struct vdc_op_volume_attach){.id = ids[0],
-                                                         .generation = pub->volume.generation,
-                                                         .volume = pub->volume.volume,
-                                                         .mode = pub->volume.mode};
-        break;
-    case VDC_ENTRY_PORT:
-        op.kind = VDC_OP_PORT_CONNECT;
-        op.port_connect.id = ids[0];
-        memcpy(op.port_connect.mac, pub->port.mac, sizeof(pub->port.mac));
-        vdc_str_set(op.port_connect.name, VDC_PORT_NAME_CAP, pub->port.name);
-        vdc_str_set(op.port_connect.network, VDC_NAME_CAP, pub->port.network);
-        break;
-    case VDC_ENTRY_CHANNEL:
-        op.kind = VDC_OP_CHANNEL_CONNECT;
-        op.channel_connect = (struct vdc_op_channel_connect){.channel = pub->channel.id,
-                                                             .endpoint = {ids[0], ids[1]},
-                                                             .type = pub->channel.type,
-                                                             .version = pub->channel.version,
-                                                             .bytes = pub->channel.bytes,
-                                                             .numa = VDC_NUMA_ANY,
-                                                             .blocks = pub->channel.blocks,
-                                                             .blocks_len = pub->channel.blocks_len};
-        break;
-    case VDC_ENTRY_PROMISE:
-        op.kind = VDC_OP_FENCE_PROMISE;
-        op.fence_promise.incarnation = pub->promise.incarnation;
-        vdc_str_set(op.fence_promise.node, VDC_NAME_CAP, pub->promise.node);
-        break;
-    }
-    return op;
-}
-
-/* The fields of the kind; a channel's blocks are read into the entry. */
-static void read_content(struct entry *entry, struct wire_reader *in)
-{
-    struct vdc_entry *pub = &entry->pub;
-    switch (pub->kind) {
-    case VDC_ENTRY_DEVICE:
-        wire_get_text(in, pub->device.address, sizeof(pub->device.address));
-        pub->device.kind = (enum vdc_device_kind)wire_get_u8(in);
-        pub->device.numa = wire_get_u32(in);
-        return;
-    case VDC_ENTRY_VOLUME:
-        pub->volume.volume = wire_get_id(in);
-        pub->volume.mode = (enum vdc_volume_mode)wire_get_u8(in);
-        pub->volume.generation = wire_get_u64(in);
-        return;
-    case VDC_ENTRY_PORT:
-        wire_get_into(in, pub->port.mac, sizeof(pub->port.mac));
-        wire_get_text(in, pub->port.name, sizeof(pub->port.name));
-        wire_get_text(in, pub->port.network, sizeof(pub->port.network));
-        return;
-    case VDC_ENTRY_CHANNEL:
-        pub->channel.id = wire_get_id(in);
-        pub->channel.type = (enum vdc_channel_type)wire_get_u8(in);
-        pub->channel.version = wire_get_u16(in);
-        pub->channel.bytes = wire_get_u64(in);
-        pub->channel.blocks_len = wire_get_u32(in);
-        if (pub->channel.blocks_len == 0 || pub->channel.blocks_len > VDC_CHANNEL_BLOCKS_MAX) {
-            in->bad = true;
-            pub->channel.blocks_len = 0;
-            return;
-        }
-        entry->blocks = vdc_calloc(pub->channel.blocks_len, sizeof(entry->blocks[0]));
-        pub->channel.blocks = entry->blocks;
-        for (uint32_t i = 0; i < pub->channel.blocks_len; i++) {
-            entry->blocks[i].numa = wire_get_u16(in);
-            entry->blocks[i].addr = wire_get_u64(in);
-            entry->blocks[i].bytes = wire_get_u64(in);
-        }
-        return;
-    case VDC_ENTRY_PROMISE:
-        wire_get_text(in, pub->promise.node, sizeof(pub->promise.node));
-        pub->promise.incarnation = wire_get_u64(in);
-        return;
-    }
-}
-
-/* Whether its owners are those that its kind must have. */
-static bool owners_fit(const struct vdc_allocdb *db, const struct entry *entry)
-{
-    bool owned = entry->owner != SLOT_NONE;
-    if (owned && slot_at(db, entry->owner)->zone != entry->zone) {
-        return false;
-    }
-    uint32_t peer_zone = entry->peer == SLOT_NONE ? NODE_ZONE : slot_at(db, entry->peer)->zone;
-    switch (entry->pub.kind) {
-    case VDC_ENTRY_DEVICE:
-        return entry->peer == SLOT_NONE;
-    case VDC_ENTRY_VOLUME:
-    case VDC_ENTRY_PORT:
-        return owned && entry->peer == SLOT_NONE;
-    case VDC_ENTRY_CHANNEL:
-        return owned && entry->peer != SLOT_NONE && entry->peer != entry->owner &&
-               (peer_zone == entry->zone || peer_zone == NODE_ZONE);
-    case VDC_ENTRY_PROMISE:
-        return !owned && entry->peer == SLOT_NONE && entry->zone != NODE_ZONE;
-    }
-    return false;
-}
-
-/* Whether it can stand beside those that are there. */
-static bool fits(const struct vdc_allocdb *db, const struct entry *entry)
-{
-    struct entry_key key = key_of(entry);
-    if (find(db, &key) != NULL) {
-        return false;
-    }
-    const struct vdc_channel *channel = &entry->pub.channel;
-    uint32_t use;
-    switch (entry->pub.kind) {
-    case VDC_ENTRY_VOLUME:
-        use = volume_use(db, &entry->pub.volume.volume);
-        return use == 0 || (use != VOLUME_WRITTEN && entry->pub.volume.mode == VDC_VOLUME_READ);
-    case VDC_ENTRY_PORT:
-        return entry_find_port_name(db, entry->pub.port.name) == NULL;
-    case VDC_ENTRY_CHANNEL:
-        for (uint32_t i = 0; i < channel->blocks_len; i++) {
-            uint32_t numa = numa_index_of(db, channel->blocks[i].numa);
-            if (numa == UINT32_MAX ||
-                !pagemap_range_is(&db->numa[numa].map, channel->blocks[i].addr,
-                                  channel->blocks[i].bytes, PAGE_OWNER_NONE)) {
-                return false;
-            }
-        }
-        return true;
-    case VDC_ENTRY_DEVICE:
-    case VDC_ENTRY_PROMISE:
-        break;
-    }
-    return true;
-}
-
-static bool read_entry(struct vdc_allocdb *db, struct wire_reader *in)
-{
-    uint8_t kind = wire_get_u8(in);
-    uint64_t sequence = wire_get_u64(in);
-    uint16_t zone = wire_get_u16(in);
-    struct vdc_id ids[2] = {wire_get_id(in)};
-    ids[1] = wire_get_id(in);
-    uint32_t slots[2];
-    bool known = true;
-    for (int i = 0; i < 2; i++) {
-        bool none = vdc_id_is_none(&ids[i]);
-        slots[i] = none ? SLOT_NONE : idmap_get(&db->by_id, &ids[i]);
-        known = known && (none || slots[i] != VDC_IDMAP_NONE);
-    }
-    if (in->bad || !known || kind >= VDC_ENTRY_KIND_COUNT || zone >= db->zones_len) {
-        return false;
-    }
-    struct entry *entry = entry_make(db, (enum vdc_entry_kind)kind, zone, slots[0], slots[1]);
-    entry->pub.sequence = sequence;
-    read_content(entry, in);
-    bool good = !in->bad && owners_fit(db, entry);
-    if (good) {
-        struct vdc_op op = op_of(&entry->pub, ids);
-        good = tx_validate_op(&op, 0, NULL) == VDC_RC_OK && fits(db, entry);
-    }
-    if (good) {
-        entry_enter(db, entry);
-    } else {
-        entry_recycle(db, entry);
-    }
-    return good;
-}
-
-const char *entries_read(struct vdc_allocdb *db, struct wire_reader *in)
-{
-    uint32_t len = wire_get_u32(in);
-    if (in->bad || len > VDC_ALLOCDB_ENTRIES_MAX) {
-        return "too many entries";
-    }
-    for (uint32_t i = 0; i < len; i++) {
-        if (!read_entry(db, in)) {
-            return "an entry is not one, or cannot be beside the others";
-        }
-    }
-    return NULL;
-}
-
-/* --- check --- */
-
-static enum vdc_rc broken(struct vdc_err *err, const char *what, const struct entry *entry)
-{
-    return vdc_err_set(err, VDC_RC_INTERNAL, "allocation database: %s %u: %s",
-                       vdc_entry_kind_name(entry->pub.kind), entry->number, what);
-}
-
-static bool is_listed(const struct vdc_allocdb *db, uint32_t slot_number, uint32_t entry)
-{
-    if (slot_number == SLOT_NONE) {
-        return true;
-    }
-    const struct slot *slot = slot_at(db, slot_number);
-    uint32_t times = 0;
-    for (uint32_t i = 0; i < slot->entries_len; i++) {
-        times += slot->entries[i] == entry;
-    }
-    return slot->live && times == 1;
-}
-
-static enum vdc_rc check_channel(const struct vdc_allocdb *db, const struct entry *entry,
-                                 uint64_t *numa_used, uint64_t *zone_used, struct vdc_err *err)
-{
-    const struct vdc_channel *channel = &entry->pub.channel;
-    uint64_t sum = 0;
-    for (uint32_t i = 0; i < channel->blocks_len; i++) {
-        const struct vdc_memory_block *block = &channel->blocks[i];
-        uint32_t numa = numa_index_of(db, block->numa);
-        if (numa == UINT32_MAX || !pagemap_range_is(&db->numa[numa].map, block->addr, block->bytes,
-                                                    ENTRY_OWNER_BASE + entry->number)) {
-            return broken(err, "a block is not its own in the page map", entry);
-        }
-        numa_used[numa] += block->bytes;
-        sum += block->bytes;
-    }
-    zone_used[entry->zone] += sum;
-    return sum == channel->bytes ? VDC_RC_OK : broken(err, "bytes are not the blocks' sum", entry);
-}
-
-static enum vdc_rc check_entry(const struct vdc_allocdb *db, const struct entry *entry,
-                               struct vdc_err *err)
-{
-    struct entry_key key = key_of(entry);
-    if (find(db, &key) != entry) {
-        return broken(err, "not found by its key", entry);
-    }
-    if (entry->zone >= db->zones_len ||
-        strcmp(db->zones[entry->zone].pub.name, entry->pub.zone) != 0 || !owners_fit(db, entry)) {
-        return broken(err, "of a zone or owner that it cannot have", entry);
-    }
-    if (!is_listed(db, entry->owner, entry->number) || !is_listed(db, entry->peer, entry->number)) {
-        return broken(err, "not in its owner's list", entry);
-    }
-    if (entry->pub.kind == VDC_ENTRY_PORT &&
-        entry_find_port_name(db, entry->pub.port.name) != entry) {
-        return broken(err, "not found by its name", entry);
-    }
-    return VDC_RC_OK;
-}
-
-/* Counts anew who uses each volume. */
-static enum vdc_rc check_volumes(const struct vdc_allocdb *db, struct vdc_err *err)
-{
-    struct idmap uses = {0};
-    enum vdc_rc rc = VDC_RC_OK;
-    for (uint32_t i = 0; i < db->entries_len; i++) {
-        const struct entry *entry = db->entries[i];
-        if (!entry->live || entry->pub.kind != VDC_ENTRY_VOLUME) {
-            continue;
-        }
-        const struct vdc_volume_use *use = &entry->pub.volume;
-        uint32_t before = idmap_get(&uses, &use->volume);
-        bool alone = before == VDC_IDMAP_NONE;
-        if (!alone && (before == 0 || use->mode == VDC_VOLUME_WRITE)) {
-            rc = broken(err, "the volume has a writer and somebody else", entry);
-        }
-        uint32_t readers = alone ? 0 : before;
-        volume_set_use(&uses, &use->volume,
-                       use->mode == VDC_VOLUME_WRITE ? VOLUME_WRITTEN : readers + 1);
-    }
-    for (uint32_t i = 0; rc == VDC_RC_OK && i < db->entries_len; i++) {
-        const struct entry *entry = db->entries[i];
-        bool is_use = entry->live && entry->pub.kind == VDC_ENTRY_VOLUME;
-        if (is_use && idmap_get(&uses, &entry->pub.volume.volume) !=
-                          idmap_get(&db->volume_uses, &entry->pub.volume.volume)) {
-            rc = broken(err, "the volume's users are counted wrongly", entry);
-        }
-    }
-    if (rc == VDC_RC_OK && uses.len != db->volume_uses.len) {
-        rc = vdc_err_set(err, VDC_RC_INTERNAL, "allocation database: volumes without users");
-    }
-    idmap_deinit(&uses);
-    return rc;
-}
-
-enum vdc_rc entries_check(const struct vdc_allocdb *db, uint64_t *numa_used, uint64_t *zone_used,
-                          struct vdc_err *err)
-{
-    uint32_t counts[VDC_ENTRY_KIND_COUNT] = {0};
-    uint64_t listed = 0;
-    for (uint32_t i = 0; i < db->entries_len; i++) {
-        const struct entry *entry = db->entries[i];
-        if (!entry->live) {
-            continue;
-        }
-        counts[entry->pub.kind]++;
-        listed += entry->owner != SLOT_NONE;
-        listed += entry->peer != SLOT_NONE;
-        enum vdc_rc rc = check_entry(db, entry, err);
-        if (rc == VDC_RC_OK && entry->pub.kind == VDC_ENTRY_CHANNEL) {
-            rc = check_channel(db, entry, numa_used, zone_used, err);
-        }
-        if (rc != VDC_RC_OK) {
-            return rc;
-        }
-    }
-    for (uint32_t s = 0; s < db->slots_len; s++) {
-        listed -= slot_at(db, s)->entries_len;
-    }
-    if (listed != 0 || memcmp(counts, db->entry_counts, sizeof(counts)) != 0) {
-        return vdc_err_set(err, VDC_RC_INTERNAL, "allocation database: number of entries");
-    }
-    return check_volumes(db, err);
 }

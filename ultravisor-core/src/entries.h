@@ -3,7 +3,8 @@
  * Entries inside the database. An entry is never changed in place: a change is leaving with the old
  * and entering with the new one, so that two kinds of undo are enough for all kinds of entries.
  *
- *     entries.c        the table, the digest, readers, snapshot, check
+ *     entries.c        the table, the digest
+ *     entries_read.c, entries_snapshot.c, entries_check.c
  *     ops_entry.c, ops_channel.c    one function per operation
  */
 #ifndef VDC_ENTRIES_H
@@ -55,6 +56,9 @@ struct entry *entry_copy(struct vdc_allocdb *db, const struct entry *entry);
 void entry_set_device(struct vdc_allocdb *db, struct entry *entry, uint32_t zone, uint32_t owner);
 struct entry *entry_at(const struct vdc_allocdb *db, uint32_t number);
 
+struct entry_key entry_key_of(const struct entry *entry);
+/* NULL: no such entry; as all of these. */
+struct entry *entry_find(const struct vdc_allocdb *db, const struct entry_key *key);
 struct entry *entry_find_device(const struct vdc_allocdb *db, const char *address);
 struct entry *entry_find_volume(const struct vdc_allocdb *db, const struct vdc_id *volume,
                                 const struct vdc_id *partition);
@@ -66,6 +70,10 @@ struct entry *entry_find_promise(const struct vdc_allocdb *db, const char *zone,
 #define VOLUME_WRITTEN UINT32_MAX
 /* Partitions that read the volume; VOLUME_WRITTEN: one writes it; 0: unused. */
 uint32_t volume_use(const struct vdc_allocdb *db, const struct vdc_id *volume);
+/* Stores that in a map of uses. */
+void volume_set_use(struct idmap *uses, const struct vdc_id *volume, uint32_t use);
+/* entries_snapshot.c: whether its owners are those that its kind must have. */
+bool entry_owners_fit(const struct vdc_allocdb *db, const struct entry *entry);
 
 /* --- ops_entry.c --- */
 
