@@ -16,8 +16,9 @@
 
 /* Frames of a batch: one waking for so many records. */
 #define AHEAD_FRAMES 256
-/* Batches: some 1 MiB of usual records, more than a disk's read-ahead. */
-#define AHEAD_BATCHES 8
+/* Batches: some 4 MiB of usual records. With 8 the replay waited while the next segment was asked
+ * for. */
+#define AHEAD_BATCHES 32
 
 struct journal_mapping {
     void *data; /* NULL when empty */

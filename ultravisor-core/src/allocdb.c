@@ -331,7 +331,6 @@ static enum vdc_rc judge_tx(const struct vdc_allocdb *db, const struct vdc_tx *t
 static void prefetch_tables(const struct vdc_allocdb *db, const struct vdc_tx *tx)
 {
     const struct vdc_op *end = tx->ops + VDC_MIN(tx->ops_len, PREFETCH_OPS_MAX);
-    answers_prefetch(&db->answers, &tx->request_id);
     for (const struct vdc_op *op = tx->ops; op < end; op++) {
         if (op->kind == VDC_OP_PARTITION_CREATE) {
             idmap_prefetch(&db->by_id, &op->partition_create.id);
@@ -375,6 +374,7 @@ enum vdc_rc vdc_allocdb_commit(struct vdc_allocdb *db, const struct vdc_tx *tx,
 {
     result_clear(result);
     vdc_buf_clear(record);
+    answers_prefetch(&db->answers, &tx->request_id);
     prefetch_tables(db, tx);
     uint32_t zone = zone_find(db, tx->zone);
     enum vdc_rc rc = judge_tx(db, tx, zone, result);
@@ -417,12 +417,14 @@ enum vdc_rc vdc_allocdb_apply_record(struct vdc_allocdb *db, const void *record,
         return vdc_err_set(err, VDC_RC_PROTOCOL, "record %llu does not follow %llu",
                            ull(head.sequence), ull(db->sequence));
     }
+    answers_prefetch(&db->answers, &head.request_id);
     enum vdc_rc rc = record_decode_borrowed(record, len, &head, &tx, &first, &db->arena, err);
     if (rc != VDC_RC_OK) {
         return vdc_err_set(err, VDC_RC_CORRUPT, "record %llu: %s", ull(head.sequence),
                            err == NULL ? "" : err->text);
     }
     prefetch_tables(db, &tx);
+    prefetch_slots(db, &tx);
     rc = replay(db, &tx, &first, err);
     if (rc == VDC_RC_OK && !vdc_digest_equal(&db->digest, &head.digest)) {
         rc = vdc_err_set(err, VDC_RC_CORRUPT, "another digest afterwards");

@@ -293,28 +293,39 @@ void memory_unbook(struct vdc_allocdb *db, struct slot *slot, uint32_t numa, uin
     db->zones[slot->zone].pub.memory_used_bytes -= bytes;
 }
 
-/* Sorts and joins what was taken, by insertion: there are two or three, seldom more. */
+static bool lies_before(const struct vdc_memory_block *a, const struct vdc_memory_block *b)
+{
+    return a->numa != b->numa ? a->numa < b->numa : a->addr < b->addr;
+}
+
+static bool touches(const struct vdc_memory_block *a, const struct vdc_memory_block *b)
+{
+    return a->numa == b->numa && a->addr + a->bytes == b->addr;
+}
+
+/* Sorts and joins what was taken, by insertion: there are two or three, seldom more. Moves only what
+ * must be, because a block that has just been written is slow to copy. */
 static void blocks_arrange(struct slot *slot)
 {
     struct vdc_memory_block *blocks = slot->blocks;
     uint32_t len = slot->pub.blocks_len;
     for (uint32_t i = 1; i < len; i++) {
+        if (lies_before(&blocks[i - 1], &blocks[i])) {
+            continue;
+        }
         struct vdc_memory_block block = blocks[i];
         uint32_t at = i;
-        while (at > 0 && (blocks[at - 1].numa != block.numa ? blocks[at - 1].numa > block.numa
-                                                            : blocks[at - 1].addr > block.addr)) {
+        for (; at > 0 && lies_before(&block, &blocks[at - 1]); at--) {
             blocks[at] = blocks[at - 1];
-            at--;
         }
         blocks[at] = block;
     }
     uint32_t runs = 0;
     for (uint32_t i = 1; i < len; i++) {
-        if (blocks[runs].numa == blocks[i].numa &&
-            blocks[runs].addr + blocks[runs].bytes == blocks[i].addr) {
+        if (touches(&blocks[runs], &blocks[i])) {
             blocks[runs].bytes += blocks[i].bytes;
-        } else {
-            blocks[++runs] = blocks[i];
+        } else if (++runs != i) {
+            blocks[runs] = blocks[i];
         }
     }
     slot->pub.blocks_len = runs + 1;
@@ -348,14 +359,18 @@ void memory_take_named(struct vdc_allocdb *db, struct slot *slot,
     VDC_ASSERT(slot->pub.blocks_len == 0 && len > 0);
     slot_need_blocks(slot, len);
     uint64_t bytes = 0;
+    uint32_t runs = 0;
     for (uint32_t i = 0; i < len; i++) {
         pagemap_take(&db->numa[numa_index_of(db, blocks[i].numa)].map, blocks[i].addr,
                      blocks[i].bytes, slot->number);
-        slot->blocks[i] = blocks[i];
         bytes += blocks[i].bytes;
+        if (runs > 0 && touches(&slot->blocks[runs - 1], &blocks[i])) {
+            slot->blocks[runs - 1].bytes += blocks[i].bytes;
+        } else {
+            slot->blocks[runs++] = blocks[i];
+        }
     }
-    slot->pub.blocks_len = len;
-    blocks_arrange(slot);
+    slot->pub.blocks_len = runs;
     slot->pub.held_bytes = bytes;
     db->zones[slot->zone].pub.memory_used_bytes += bytes;
     slot_touch(db, slot);
