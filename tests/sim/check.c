@@ -338,7 +338,7 @@ static const struct sim_node *node_named(const struct sim_world *world, const ch
     return NULL;
 }
 
-/* A failover that policy or a lack of room refuses waits, with its verdict, until something changes. */
+/* An accepted placement that policy or a lack of room refuses later waits, with its verdict, until something changes. */
 static bool waits_for_room(const struct sim_world *world, const struct vdc_id *operation)
 {
     char key[VDC_KEY_CAP];
@@ -350,7 +350,8 @@ static bool waits_for_room(const struct sim_world *world, const struct vdc_id *o
                                                   &err) != VDC_RC_OK) {
         return false;
     }
-    bool places = record.kind == VDC_OPERATION_FAILOVER || record.kind == VDC_OPERATION_START;
+    bool places = record.kind == VDC_OPERATION_FAILOVER || record.kind == VDC_OPERATION_START ||
+                  record.kind == VDC_OPERATION_CREATE;
     bool waits = places && strcmp(record.step, "place") == 0 && record.verdict != NULL &&
                  strstr(record.verdict, "refused") != NULL;
     vdc_operation_record_deinit(&record);
