@@ -656,7 +656,8 @@ enum vdc_rc vdc_journal_check_space(struct vdc_journal *j, struct vdc_err *err)
     bool has_spare = j->spare_fd >= 0;
     bool waits = j->queued_rotations > 0 && !has_spare;
     uv_mutex_unlock(&j->mutex);
-    if (queued > queue_max) {
+    /* What waits for space says so, however much it is. */
+    if (queued > queue_max && !(waits && j->spare_failed)) {
         return vdc_err_set(err, VDC_RC_LIMIT, "journal: %" PRIu64 " bytes wait for the disk",
                            queued);
     }

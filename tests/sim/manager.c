@@ -473,6 +473,11 @@ static void on_retry(void *object, void *data)
     (void)data;
     campaign(manager);
     adopt_own_key(manager);
+    if ((manager->seat == LEADING || manager->seat == LOADING) && manager->lease != 0 &&
+        manager->epoch_lease != manager->lease) {
+        sim_store_campaign(manager->world->store, &manager->store, manager->epoch, manager->lease,
+                           manager->process.name);
+    }
     if (manager->seat == FOLLOWING && manager->spent_epoch != 0 &&
         manager->leader_revision == manager->spent_epoch) {
         sim_store_abdicate(manager->world->store, &manager->store, manager->spent_epoch);

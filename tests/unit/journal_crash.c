@@ -665,12 +665,15 @@ Test(journal_crash, a_full_disk_refuses_says_what_to_do_and_recovers_by_itself)
     cr_assert_not_null(strstr(story.err.text, "No space left on device"), "%s", story.err.text);
     cr_assert_not_null(strstr(story.err.text, "make room there for 4 KiB"), "%s", story.err.text);
     cr_assert_leq(sim_disk_used(&story.disk), 3 * SEGMENT + 100);
-    /* A snapshot finds no space either, and nothing else happens. */
+    /* A snapshot finds no space either, and nothing else happens; or it waits behind records that were
+     * taken just before the spare segment failed, and wait for space too. */
     story_take_snapshot(&story);
-    while (story.snapshots_failed == 0) {
-        (void)uv_run(&story.loop, UV_RUN_ONCE);
+    for (int i = 0; i < 400 && story.snapshots_failed == 0; i++) {
+        uv_sleep(5);
+        (void)uv_run(&story.loop, UV_RUN_NOWAIT);
     }
-    cr_assert_eq(story.acked, vdc_allocdb_sequence(story.db), "what was taken became durable");
+    bool waits = story.acked < vdc_allocdb_sequence(story.db);
+    cr_assert(waits != (story.snapshots_failed == 1), "what was taken became durable, or waits");
     sim_disk_set_capacity(&story.disk, 8 * SEGMENT);
     while (vdc_journal_check_space(story.journal, &story.err) != VDC_RC_OK) {
         uv_sleep(5);
