@@ -132,9 +132,10 @@ console_list() { # ID: "GENERATION AGE FILE"
     done
 }
 history_lines() {
+    # As one stream: a hand-over may cut a line in two. A guest that was killed in the middle of one starts a new one.
     console_list "$1" | sort -s -k1n -k2n | while read -r _ _ file; do
-        tr -d '\r' <"$file" | grep -E '^(COUNT [0-9]+|GUEST UP .*)$' || true
-    done
+        cat "$file"
+    done | tr -d '\r' | sed 's/GUEST UP/\n&/' | grep -aE '^(COUNT [0-9]+|GUEST UP .*)$' || true
 }
 history() { history_lines "$1" | sed -n 's/^COUNT //p'; }
 # continuous ID: no count that was ever printed is lost or repeated. A guest that starts again may skip one: it was on
