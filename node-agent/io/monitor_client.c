@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "monitor_client.h"
+#include "monitor_words.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -81,58 +82,6 @@ static void drop_pipe(struct monitor_client *client)
     }
 }
 
-/* --- translation --- */
-
-static void translate(const struct vdc_monitor_state *from, struct vdc_agent_monitor_state *to)
-{
-    *to = (struct vdc_agent_monitor_state){
-        .phase = from->state,
-        .generation = from->generation,
-        .running_since_ns = from->running_since_ns,
-        .migration_failed = from->migration.status == VDC_MIGRATION_STATUS_FAILED,
-        .bytes_total = from->migration.bytes_total,
-        .bytes_sent = from->migration.bytes_transferred,
-        .bytes_left = from->migration.bytes_remaining,
-        .downtime_ms = from->migration.qemu_downtime_ms,
-    };
-    switch (from->migration.dir) {
-    case VDC_MIGRATION_NONE:
-        break;
-    case VDC_MIGRATION_OUT:
-        to->stopped_ns = from->migration.stopped_ns;
-        break;
-    case VDC_MIGRATION_IN:
-        to->resumed_ns = from->migration.resumed_ns;
-        break;
-    }
-    vdc_str_set(to->reason, sizeof to->reason, from->reason);
-    vdc_str_set(to->accelerator, sizeof to->accelerator, from->accelerator);
-    vdc_str_set(to->migration_error, sizeof to->migration_error, from->migration.error);
-}
-
-static enum vdc_monitor_command command_of(enum vdc_agent_monitor_request request)
-{
-    switch (request) {
-    case VDC_MONITOR_ASK_REFRESH:
-        return VDC_MONITOR_REFRESH;
-    case VDC_MONITOR_ASK_KILL:
-        return VDC_MONITOR_KILL;
-    case VDC_MONITOR_ASK_RESUME:
-        return VDC_MONITOR_RESUME;
-    case VDC_MONITOR_ASK_ACTIVATE:
-        return VDC_MONITOR_ACTIVATE;
-    case VDC_MONITOR_ASK_MIGRATE_IN:
-        return VDC_MONITOR_MIGRATE_IN;
-    case VDC_MONITOR_ASK_MIGRATE_OUT:
-        return VDC_MONITOR_MIGRATE_OUT;
-    case VDC_MONITOR_ASK_MIGRATE_CONTINUE:
-        return VDC_MONITOR_MIGRATE_CONTINUE;
-    case VDC_MONITOR_ASK_MIGRATE_CANCEL:
-        return VDC_MONITOR_MIGRATE_CANCEL;
-    }
-    return VDC_MONITOR_STATUS;
-}
-
 /* --- receiving --- */
 
 static void take_reply(struct monitor_client *client, const struct vdc_monitor_message *message)
@@ -176,7 +125,7 @@ static bool take_line(struct monitor_client *client, const char *line, size_t le
     switch (message.kind) {
     case VDC_MONITOR_MESSAGE_STATE: {
         struct vdc_agent_monitor_state state;
-        translate(&message.state, &state);
+        agent_monitor_translate(&message.state, &state);
         struct vdc_proc qemu = {(pid_t)message.state.qemu_pid, message.state.qemu_start};
         client->handlers->on_state(client->data, &state, &qemu, message.state.console_end);
         break;
@@ -287,7 +236,7 @@ void agent_monitor_client_ask(struct monitor_client *client, enum vdc_agent_moni
         return; /* those under way do it, or the monitor's own look each second */
     }
     struct request *request = add_request(client, ticket);
-    request->message.command = command_of(what);
+    request->message.command = agent_monitor_command(what);
     if (what == VDC_MONITOR_ASK_MIGRATE_IN || what == VDC_MONITOR_ASK_MIGRATE_OUT) {
         vdc_str_set(request->message.unix_path, sizeof request->message.unix_path, unix_path);
     }
@@ -408,7 +357,7 @@ bool agent_monitor_read_final(const char *dir, struct vdc_agent_monitor_state *s
     found =
         found && vdc_monitor_state_decode(vdc_buf_text(&text), text.len, &last, NULL) == VDC_RC_OK;
     if (found) {
-        translate(&last, state);
+        agent_monitor_translate(&last, state);
         *console_end = last.console_end;
     }
     vdc_buf_deinit(&text);

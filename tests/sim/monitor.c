@@ -12,6 +12,7 @@
 #include <vdc/guest.h>
 
 #include "check.h"
+#include "monitor_words.h"
 #include "node.h"
 
 #define WORD_MIN_NS (20 * VDC_MS / 1000)
@@ -653,36 +654,13 @@ struct asked {
     int64_t downtime_ns;
 };
 
-static enum vdc_monitor_command command_of(enum vdc_agent_monitor_request request)
-{
-    switch (request) {
-    case VDC_MONITOR_ASK_REFRESH:
-        return VDC_MONITOR_REFRESH;
-    case VDC_MONITOR_ASK_KILL:
-        return VDC_MONITOR_KILL;
-    case VDC_MONITOR_ASK_RESUME:
-        return VDC_MONITOR_RESUME;
-    case VDC_MONITOR_ASK_ACTIVATE:
-        return VDC_MONITOR_ACTIVATE;
-    case VDC_MONITOR_ASK_MIGRATE_IN:
-        return VDC_MONITOR_MIGRATE_IN;
-    case VDC_MONITOR_ASK_MIGRATE_OUT:
-        return VDC_MONITOR_MIGRATE_OUT;
-    case VDC_MONITOR_ASK_MIGRATE_CONTINUE:
-        return VDC_MONITOR_MIGRATE_CONTINUE;
-    case VDC_MONITOR_ASK_MIGRATE_CANCEL:
-        return VDC_MONITOR_MIGRATE_CANCEL;
-    }
-    return VDC_MONITOR_STATUS;
-}
-
 static void hear_request(void *object, void *data)
 {
     struct sim_monitor *monitor = object;
     const struct asked *asked = data;
     struct vdc_monitor_request *request = VDC_NEW(struct vdc_monitor_request);
     struct vdc_err reply = {0};
-    request->command = command_of(asked->request);
+    request->command = agent_monitor_command(asked->request);
     request->max_bandwidth = asked->bandwidth;
     request->downtime_ms = (uint32_t)(asked->downtime_ns / VDC_MS);
     vdc_str_set(request->unix_path, sizeof request->unix_path, "/relay.sock");
@@ -708,25 +686,7 @@ void sim_monitor_ask(struct sim_monitor *monitor, enum vdc_agent_monitor_request
 
 void sim_monitor_state(const struct sim_monitor *monitor, struct vdc_agent_monitor_state *out)
 {
-    const struct vdc_monitor_state *from = vdc_guest_state(monitor->guest);
-    *out = (struct vdc_agent_monitor_state){
-        .phase = from->state,
-        .generation = from->generation,
-        .running_since_ns = from->running_since_ns,
-        .migration_failed = from->migration.status == VDC_MIGRATION_STATUS_FAILED,
-        .bytes_total = from->migration.bytes_total,
-        .bytes_sent = from->migration.bytes_transferred,
-        .bytes_left = from->migration.bytes_remaining,
-        .downtime_ms = from->migration.qemu_downtime_ms,
-    };
-    if (from->migration.dir == VDC_MIGRATION_OUT) {
-        out->stopped_ns = from->migration.stopped_ns;
-    } else if (from->migration.dir == VDC_MIGRATION_IN) {
-        out->resumed_ns = from->migration.resumed_ns;
-    }
-    vdc_str_set(out->reason, sizeof out->reason, from->reason);
-    vdc_str_set(out->accelerator, sizeof out->accelerator, from->accelerator);
-    vdc_str_set(out->migration_error, sizeof out->migration_error, from->migration.error);
+    agent_monitor_translate(vdc_guest_state(monitor->guest), out);
 }
 
 /* ---- life ---- */
